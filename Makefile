@@ -1,0 +1,79 @@
+# Everything that a developer does, in one word each. Every target sets up .venv by itself;
+# PYTHON=python3.12 make install chooses another interpreter for it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(if $(wildcard $(STAMP)),$(BIN)/python,python3)
+DEMO_WORKSPACE ?= workspace
+DATA ?= ../shared/data
+BENCH ?= build/bench
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# An interpreter other than the one that .venv was made with: install anew.
+version = $(shell $(1) -V 2>&1)
+ifneq ($(call version,$(PYTHON)),$(call version,$(BIN)/python))
+.PHONY: $(STAMP)
+endif
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: install
+install: $(STAMP) ## set up .venv with every extra and the test tools, at the tested versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@[ "$$($(BIN)/python -V 2>&1)" = "$$($(PYTHON) -V)" ] && $(BIN)/python -m pip -V >/dev/null \
+	  || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+.PHONY: demo
+demo: export LLMCTL_WORKSPACE := $(DEMO_WORKSPACE)
+demo: install ## raw text in, a model that writes out: offline, in minutes
+	$(BIN)/llmctl collect demo
+	$(BIN)/llmctl tokenize
+	$(BIN)/llmctl pretrain --size nano --minutes 2.5
+	$(BIN)/llmctl predict "The capital of France is ___" "The lion is in the ___" "I went to the ___"
+	$(BIN)/llmctl generate "The lion" --max-tokens 100
+	$(BIN)/python examples/demo/score_probes.py $(DEMO_WORKSPACE)
+
+.PHONY: check
+check: install ## format, lint, types and spelling: what CI asks first
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/codespell
+
+.PHONY: fix
+fix: install ## repair what can be repaired without thinking
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test
+test: install ## the whole offline suite on the CPU
+	$(BIN)/python -m pytest
+
+.PHONY: test-fast
+test-fast: install ## the same without the slow tests
+	$(BIN)/python -m pytest -m "not slow"
+
+.PHONY: soak
+soak: install ## two hundred random kills of a training run, compared bit for bit
+	$(BIN)/python -m pytest tests/test_resume.py -k random_kills --kills 200
+
+.PHONY: live
+live: install ## the tests that need the internet: a hub, a published model
+	$(BIN)/python -m pytest --online -m network
+
+.PHONY: bench
+bench: install ## prepare BENCH from DATA and time the tokenizer; the rest is in tests/benchmarks
+	$(BIN)/python tests/benchmarks/prepare.py --data $(DATA) --out $(BENCH)
+	$(BIN)/python tests/benchmarks/tokenize_speed.py --bench $(BENCH)
+
+.PHONY: clean
+clean: ## remove .venv, caches and builds; the workspace stays
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find llmctl tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,49 @@
+"""How files become text: one module a format, found by the ending of the file's name.
+
+A reader is `read(item, options) -> Iterator[Passage | Rejected]` (see `passage.py`).
+"""
+
+PLAIN = "llmctl.data.formats.plain:read"
+
+READERS = {
+    "markdown": PLAIN,
+    "md": PLAIN,
+    "text": PLAIN,
+    "txt": PLAIN,
+    "htm": "llmctl.data.formats.markup:read",
+    "html": "llmctl.data.formats.markup:read",
+    "xhtml": "llmctl.data.formats.markup:read",
+    "json": "llmctl.data.formats.json_rows:read_json",
+    "jsonl": "llmctl.data.formats.json_rows:read_lines",
+    "jsonlines": "llmctl.data.formats.json_rows:read_lines",
+    "ndjson": "llmctl.data.formats.json_rows:read_lines",
+    "csv": "llmctl.data.formats.delimited:read_csv",
+    "tab": "llmctl.data.formats.delimited:read_tsv",
+    "tsv": "llmctl.data.formats.delimited:read_tsv",
+    "parquet": "llmctl.data.formats.tables:read_parquet",
+    "pq": "llmctl.data.formats.tables:read_parquet",
+    "arrow": "llmctl.data.formats.tables:read_arrow",
+    "arrows": "llmctl.data.formats.tables:read_arrow",
+    "feather": "llmctl.data.formats.tables:read_arrow",
+    "ipc": "llmctl.data.formats.tables:read_arrow",
+}
+
+ARCHIVES = {
+    "tar": "llmctl.data.formats.archives:tar_items",
+    "tbz": "llmctl.data.formats.archives:tar_items",
+    "tbz2": "llmctl.data.formats.archives:tar_items",
+    "tgz": "llmctl.data.formats.archives:tar_items",
+    "txz": "llmctl.data.formats.archives:tar_items",
+    "tzst": "llmctl.data.formats.archives:tar_items",
+    "zip": "llmctl.data.formats.archives:zip_items",
+}
+
+COMPRESSIONS = ("gz", "bz2", "xz", "zst", "zstd")
+
+# What a file with an unknown ending may begin with, in lower case.
+BEGINNINGS = {
+    b"<!doctype html": "html",
+    b"<html": "html",
+    b"par1": "parquet",
+    b"arrow1": "arrow",
+}

@@ -1,0 +1,26 @@
+"""Plain text and Markdown -> passages, as they stand."""
+
+from collections.abc import Iterator
+
+from llmctl.data.document import Rejected
+from llmctl.data.formats.encoding import Decoded
+from llmctl.data.formats.passage import Item, Options, Passage, Unreadable
+
+# Formats that look like text and are none, and what to do with them.
+OTHERS = {
+    b"%PDF-": "PDF: make it plain text first",
+    b"{\\rtf": "RTF: make it plain text first",
+    b"%!PS": "PostScript: make it plain text first",
+    b"WARC/": "a web archive: for `collect commoncrawl --input`",
+}
+
+
+def read(item: Item, options: Options) -> Iterator[Passage | Rejected]:
+    """The text of a file, split as asked; raises Unreadable where it is none."""
+    for beginning, what in OTHERS.items():
+        if item.stream.head.startswith(beginning):
+            raise Unreadable("not plain text", what)
+    text = Decoded(item.stream, encoding=options.encoding)
+    for key, piece in options.split(text):
+        yield Passage(key, piece, text.facts)
+    yield from text.remarks(item)

@@ -1,0 +1,70 @@
+"""Numbers as people read them: counts, sizes, spans of time and rates as short text."""
+
+import math
+
+COUNTS = ("", "k", "M", "B", "T")
+SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def count(number: float) -> str:
+    """How many, with at most four digits.
+
+    >>> count(950), count(1_234_567), count(124e6)
+    ('950', '1.2 M', '124 M')
+    """
+    return _scaled(number, COUNTS)
+
+
+def size(bytes: float) -> str:  # noqa: A002
+    """How much is stored, in decimal units.
+
+    >>> size(900), size(3_400_000_000)
+    ('900 B', '3.4 GB')
+    """
+    return _scaled(bytes, SIZES)
+
+
+def amount(number: float, unit: str) -> str:
+    """How much of a unit: `B` for bytes, else the name of what is counted.
+
+    >>> amount(2_000_000, "B"), amount(3, "files")
+    ('2 MB', '3 files')
+    """
+    return size(number) if unit == "B" else f"{count(number)} {unit}".rstrip()
+
+
+def rate(number: float, seconds: float, unit: str) -> str:
+    """How much of a unit came in a second.
+
+    >>> rate(45_000, 2, "tokens"), rate(9e7, 2, "B")
+    ('22.5 k tokens/s', '45 MB/s')
+    """
+    return f"{amount(number / seconds if seconds > 0 else 0, unit)}/s"
+
+
+def duration(seconds: float) -> str:
+    """How long, in the two largest units of time; `?` where nobody knows.
+
+    >>> duration(0.25), duration(42), duration(125), duration(90_061)
+    ('0.2 s', '42 s', '2 min 5 s', '1 d 1 h')
+    """
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    spans = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    largest = next(index for index, (number, _) in enumerate(spans) if number)
+    return " ".join(f"{number} {unit}" for number, unit in spans[largest : largest + 2] if number)
+
+
+def _scaled(number: float, units: tuple[str, ...]) -> str:
+    index = 0
+    # 999.5 would be written as 1000.
+    while abs(number) >= 999.5 and index < len(units) - 1:
+        number /= 1000
+        index += 1
+    digits = f"{number:.1f}" if index and abs(number) < 99.95 else f"{number:.0f}"
+    return f"{digits.removesuffix('.0')} {units[index]}".rstrip()

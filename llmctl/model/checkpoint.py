@@ -1,0 +1,255 @@
+"""A model <-> a folder that transformers opens: config.json, generation_config.json, safetensors.
+
+A folder from outside is read by allow-list: config.json field by field, weights as safetensors
+alone, never a pickle. Tokenizer files beside them are not this file's business, nor is making a
+folder appear at once.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.model.families import FAMILIES
+from llmctl.model.family import Family, Renaming
+from llmctl.model.transformer import Transformer, fused_parts
+from llmctl.registry import look_up
+from llmctl.shapes import Shape
+
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+class SpecialIds(NamedTuple):
+    """The special tokens that a model folder names; None for those that its tokenizer lacks."""
+
+    eos: int | None = None
+    pad: int | None = None
+    bos: int | None = None
+
+
+NO_SPECIAL_IDS = SpecialIds()
+
+
+def save_model(
+    state: Mapping[str, Tensor],
+    shape: Shape,
+    directory: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    special: SpecialIds = NO_SPECIAL_IDS,
+) -> None:
+    """Write a `state_dict` of a Transformer, or float32 copies of its weights, into a folder.
+
+    Raises ConfigError where the shape's family cannot express the shape.
+    """
+    family = family_of(shape.family)
+    ids = {f"{name}_token_id": value for name, value in special._asdict().items()}
+    config = {
+        **family.config(shape),
+        **ids,
+        # The name before transformers 5, which it and other programs still read.
+        "torch_dtype": str(dtype).removeprefix("torch."),
+    }
+    _write_json(directory / CONFIG, config)
+    _write_json(directory / GENERATION_CONFIG, {"_from_model_config": True, **ids})
+    tensors: dict[str, Tensor] = {}
+    for renaming in family.renamings(shape):
+        for name, tensor in _outward(state[renaming.ours], renaming, shape):
+            # Pieces of a fused parameter share its memory, which safetensors refuses to write.
+            tensors[name] = torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+
+
+def load_model(
+    directory: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Transformer:
+    """Read a model folder, in the type of its weights or in `dtype`.
+
+    Raises ConfigError for a model that we would compute wrongly, WorkspaceError for a folder that
+    is incomplete, damaged, or holds pickles only.
+    """
+    family, shape = _read_config(directory)
+    stored = _StoredTensors(directory, family, shape)
+    with torch.device("meta"):
+        model = Transformer(shape).to(dtype or stored.dtype)
+    model.to_empty(device=device)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for renaming in family.renamings(shape):
+            stored.copy_into(parameters[renaming.ours], renaming)
+    return model
+
+
+def read_shape(directory: Path) -> Shape:
+    """The shape of the model in a folder, from its config.json alone."""
+    return _read_config(directory)[1]
+
+
+def family_of(model_type: str) -> Family:
+    """The family of a `model_type`; ConfigError with the nearest names for an unknown one."""
+    return look_up(FAMILIES, model_type, kind="model family", group="families")
+
+
+class _StoredTensors:
+    """The tensors of a folder under the names of its family's table, each read when asked for."""
+
+    def __init__(self, directory: Path, family: Family, shape: Shape) -> None:
+        self._directory = directory
+        self._places: dict[str, tuple[Any, str]] = {}
+        numbers = 0
+        self.dtype = torch.bfloat16
+        for path in _weight_files(directory):
+            file = _opened(path)
+            for stored in file.keys():  # noqa: SIM118 - not a mapping
+                name = family.canonical(stored, shape)
+                if name is None:
+                    continue
+                self._places[name] = (file, stored)
+                piece = file.get_slice(stored)
+                self.dtype = torch.promote_types(self.dtype, _float_type(piece, stored, path))
+                numbers += math.prod(piece.get_shape())
+        # First the count: a config.json that asks for 10^12 layers must not be made a list of.
+        if numbers < shape.parameters:
+            raise WorkspaceError(
+                f"{directory} is incomplete: its config.json describes {shape.parameters:,} "
+                f"parameters, its weights are {numbers:,}",
+                hint="fetch or copy the folder again",
+            )
+        wanted = {name for renaming in family.renamings(shape) for name in renaming.theirs}
+        self._refuse(wanted - self._places.keys(), "lacks")
+        self._refuse(self._places.keys() - wanted, "holds, besides what config.json describes,")
+
+    def copy_into(self, parameter: Tensor, renaming: Renaming) -> None:
+        """Fill a parameter of ours, on its device and in its type."""
+        pieces = [self._read(name) for name in renaming.theirs]
+        tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        if renaming.transposed:
+            tensor = tensor.T
+        if tensor.shape != parameter.shape:
+            raise WorkspaceError(
+                f"{self._directory}: `{renaming.theirs[0]}` does not have the size that "
+                f"config.json gives it ({list(tensor.shape)}, not {list(parameter.shape)})",
+                hint="do config.json and the weights belong together?",
+            )
+        parameter.copy_(tensor)
+
+    def _read(self, name: str) -> Tensor:
+        file, stored = self._places[name]
+        try:
+            return file.get_tensor(stored)
+        except SafetensorError as error:
+            raise _damaged(self._directory, error) from error
+
+    def _refuse(self, names: Iterable[str], verb: str) -> None:
+        listed = sorted(names)
+        if listed:
+            more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+            raise WorkspaceError(
+                f"{self._directory} {verb} {', '.join(f'`{name}`' for name in listed[:3])}{more}",
+                hint="do config.json and the weights belong together?",
+            )
+
+
+def _outward(tensor: Tensor, renaming: Renaming, shape: Shape) -> Iterator[tuple[str, Tensor]]:
+    if renaming.transposed:
+        tensor = tensor.T
+    if len(renaming.theirs) == 1:
+        yield renaming.theirs[0], tensor
+        return
+    rows = list(fused_parts(shape, renaming.ours).values())
+    yield from zip(renaming.theirs, tensor.split(rows), strict=True)
+
+
+def _read_config(directory: Path) -> tuple[Family, Shape]:
+    config = _read_json(directory / CONFIG)
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise ConfigError(
+            f"{directory / CONFIG} does not name a model_type",
+            hint=f"llmctl reads {', '.join(FAMILIES)}",
+        )
+    family = family_of(model_type)
+    return family, family.shape(config)
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    if (directory / WEIGHTS).is_file():
+        return [directory / WEIGHTS]
+    if (directory / INDEX).is_file():
+        return [directory / name for name in _shard_names(directory / INDEX)]
+    pickles = [path.name for pattern in PICKLES for path in sorted(directory.glob(pattern))]
+    if pickles:
+        raise WorkspaceError(
+            f"{directory} holds its weights as {pickles[0]}, a pickle, which may run any code",
+            hint="llmctl reads safetensors alone; convert it where it can do no harm, with "
+            "transformers: `AutoModelForCausalLM.from_pretrained(a).save_pretrained(b)`",
+        )
+    raise WorkspaceError(
+        f"{directory} holds no weights", hint=f"a model folder has {WEIGHTS}, or {INDEX} and parts"
+    )
+
+
+def _shard_names(index: Path) -> list[str]:
+    table = _read_json(index).get("weight_map")
+    names = sorted(set(table.values())) if isinstance(table, dict) else []
+    for name in names:
+        # An index from outside must not reach beyond its own folder.
+        is_plain = isinstance(name, str) and Path(name).name == name
+        if not is_plain or not name.endswith(".safetensors"):
+            raise WorkspaceError(f"{index} names {name!r}, which is no safetensors file beside it")
+        if not (index.parent / name).is_file():
+            raise WorkspaceError(f"{index.parent} lacks {name}", hint="fetch or copy it again")
+    if not names:
+        raise WorkspaceError(f"{index} names no files", hint="fetch or copy it again")
+    return names
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _float_type(piece: Any, name: str, path: Path) -> torch.dtype:
+    stored = piece.get_dtype()
+    if stored not in FLOATS:
+        raise WorkspaceError(
+            f"{path} holds `{name}` as {stored}",
+            hint=f"llmctl reads {', '.join(FLOATS)}; is the model quantized?",
+        )
+    return FLOATS[stored]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise WorkspaceError(
+            f"there is no {path.name} in {path.parent}", hint="a model folder has one"
+        )
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "it is not a JSON object")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _damaged(path: Path, why: object) -> WorkspaceError:
+    return WorkspaceError(f"{path} cannot be read: {why}", hint="fetch or copy it again")

@@ -1,0 +1,337 @@
+"""Token ids -> logits: one decoder for every family, in training and, with a cache, in generation.
+
+A `Shape` says all that differs between families; the names of parameters here are ours alone.
+Rotary positions pair the first half of a head with the second, as Hugging Face's models do, so
+weights come and go without permutation. Knows nothing of devices, processes, loss or text.
+
+    B batch, T time (queries), S seen (keys: cached and new), D width, V vocabulary
+    N heads, K key and value heads, M = N + K, H head width, C context
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmctl.model.cache import KVCache, window_mask
+from llmctl.shapes import Shape
+
+Kind = Literal["matrix", "embedding", "head", "vector"]
+
+
+class View(NamedTuple):
+    """What all layers of one pass share: angles of the rotary positions, and who sees whom.
+
+    `mask` broadcasts to B, N, T, S, True where a query sees a key; without one each query sees
+    all keys up to its own where `is_causal`, else all.
+    """
+
+    cos_T1H: Tensor | None
+    sin_T1H: Tensor | None
+    mask: Tensor | None
+    is_causal: bool
+    cache: KVCache | None
+
+
+class HeadNorm(nn.Module):
+    """RMS normalisation of each head's queries and keys together, with gains for each.
+
+    The gains of queries and of keys lie one after the other, as in the fused projection.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = (shape.num_heads, shape.num_kv_heads)
+        self.eps = shape.norm_eps
+        self.weight = nn.Parameter(torch.ones(2 * shape.head_width))
+
+    def forward(self, qk_BTMH: Tensor) -> Tensor:
+        gains = zip(self.weight.chunk(2), self.heads, strict=True)
+        gains_MH = torch.cat([gain_H.expand(heads, -1) for gain_H, heads in gains])
+        return F.rms_norm(qk_BTMH, qk_BTMH.shape[-1:], eps=self.eps) * gains_MH
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with one fused projection for queries, keys and values.
+
+    Queries and keys go through normalisation and rotation as one tensor of M = N + K heads.
+    """
+
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heads = (shape.num_heads, shape.num_kv_heads)
+        self.head_width = shape.head_width
+        self.is_grouped = shape.num_kv_heads != shape.num_heads
+        self.qkv = nn.Linear(shape.width, sum(shape.qkv_widths), bias=shape.bias != "none")
+        self.qk_norm = HeadNorm(shape) if shape.qk_norm else None
+        self.out = nn.Linear(shape.attention_width, shape.width, bias=shape.bias == "all")
+
+    def forward(self, x_BTD: Tensor, view: View) -> Tensor:
+        qkv = self.qkv(x_BTD).unflatten(-1, (-1, self.head_width))
+        qk_BTMH, v_BTKH = qkv.split((sum(self.heads), self.heads[1]), dim=-2)
+        if self.qk_norm is not None:
+            qk_BTMH = self.qk_norm(qk_BTMH)
+        if view.cos_T1H is not None and view.sin_T1H is not None:
+            qk_BTMH = rotated(qk_BTMH, view.cos_T1H, view.sin_T1H)
+        q_BTNH, k_BTKH = qk_BTMH.split(self.heads, dim=-2)
+        k_BKSH, v_BKSH = k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2)
+        if view.cache is not None:
+            k_BKSH, v_BKSH = view.cache.append(self.layer, k_BKSH, v_BKSH)
+        y_BNTH = F.scaled_dot_product_attention(
+            q_BTNH.transpose(1, 2),
+            k_BKSH,
+            v_BKSH,
+            attn_mask=view.mask,
+            is_causal=view.is_causal,
+            enable_gqa=self.is_grouped,
+        )
+        return self.out(y_BNTH.transpose(1, 2).flatten(-2))
+
+
+class SwiGLU(nn.Module):
+    """A gated feed-forward layer (arXiv 2002.05202), gate and input projected at once."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        has_bias = shape.bias == "all"
+        self.gate_up = nn.Linear(shape.width, 2 * shape.mlp_width, bias=has_bias)
+        self.down = nn.Linear(shape.mlp_width, shape.width, bias=has_bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class GeluTanh(nn.Module):
+    """GPT-2's feed-forward layer, with the tanh approximation of GELU."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        has_bias = shape.bias == "all"
+        self.up = nn.Linear(shape.width, shape.mlp_width, bias=has_bias)
+        self.down = nn.Linear(shape.mlp_width, shape.width, bias=has_bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x_BTD), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward, each normalised first and added to the stream."""
+
+    def __init__(self, shape: Shape, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = norm(shape)
+        self.attention = Attention(shape, layer)
+        self.mlp_norm = norm(shape)
+        self.mlp = SwiGLU(shape) if shape.activation == "swiglu" else GeluTanh(shape)
+
+    def forward(self, x_BTD: Tensor, view: View) -> Tensor:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), view)
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+
+
+class Transformer(nn.Module):
+    """The decoder of a shape; weights are undefined until `init_weights` or a load.
+
+    Make large ones without touching memory twice: `fresh` does.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab_size, shape.width)
+        self.positions = None
+        if shape.position == "learned":
+            self.positions = nn.Embedding(shape.context, shape.width)
+        self.blocks = nn.ModuleList(Block(shape, layer) for layer in range(shape.num_layers))
+        self.norm = norm(shape)
+        self.head = None
+        if not shape.tied_head:
+            self.head = nn.Linear(shape.width, shape.vocab_size, bias=False)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The matrix (V, D) that turns hidden states into logits: the embedding's where tied."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        *,
+        segments_BT: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """The logits (B, T, V) of the token after each, in the type of the weights."""
+        return self.logits(self.hidden(ids_BT, segments_BT=segments_BT, cache=cache))
+
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """The logits of hidden states: apart, because a loss or a sampler rarely wants them all."""
+        return F.linear(x_BTD, self.head_weight)
+
+    def hidden(
+        self,
+        ids_BT: Tensor,
+        *,
+        segments_BT: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """The states (B, T, D) after the last norm.
+
+        A token sees those before it in its row and, given `segments_BT`, only those of its own
+        segment; segments are numbered in the order in which they stand. With a `cache` the ids go
+        on from what it holds, and it holds them too afterwards. Both at once make no sense.
+        """
+        view, positions = self._view(ids_BT, segments_BT, cache)
+        x_BTD = self.embedding(ids_BT)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions.weight[positions]
+        for block in self.blocks:
+            x_BTD = block(x_BTD, view)
+        if cache is not None:
+            cache.advance(ids_BT.shape[1])
+        return self.norm(x_BTD)
+
+    @torch.no_grad()
+    def init_weights(self, seed: int, *, std: float = 0.02) -> None:
+        """Draw all weights: the same from a seed on every device, in every type before rounding.
+
+        The projections back into the stream begin at zero, so that at the start each layer passes
+        its input on (worth 0.010 of loss in our ablation); the other matrices are normal.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if name.endswith((".bias", ".out.weight", ".down.weight")):
+                parameter.zero_()
+            elif parameter.ndim == 1:
+                parameter.fill_(1.0)
+            else:
+                drawn = torch.empty(parameter.shape, dtype=torch.float32)
+                parameter.copy_(drawn.normal_(0.0, std, generator=generator))
+
+    def _view(
+        self, ids_BT: Tensor, segments_BT: Tensor | None, cache: KVCache | None
+    ) -> tuple[View, slice | Tensor]:
+        time, window = ids_BT.shape[1], self.shape.window
+        if cache is not None:
+            positions = cache.positions(time)
+            mask = cache.mask(time, window, ids_BT.device)
+        else:
+            positions = slice(0, time)
+            # Rotary positions are relative, so only learned ones must begin anew in each segment.
+            if segments_BT is not None and self.positions is not None:
+                positions = positions_within(segments_BT)
+            mask = row_mask(time, window, segments_BT, ids_BT.device)
+        cos = sin = None
+        if self.shape.position == "rope":
+            cos, sin = rotation(positions, self.shape, like=self.embedding.weight)
+        return View(cos, sin, mask, mask is None and time > 1, cache), positions
+
+
+def norm(shape: Shape) -> nn.Module:
+    """The normalisation over the width that a shape asks for."""
+    if shape.norm == "rms":
+        return nn.RMSNorm(shape.width, shape.norm_eps)
+    return nn.LayerNorm(shape.width, shape.norm_eps, bias=shape.bias == "all")
+
+
+def rotation(positions: slice | Tensor, shape: Shape, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and signed sines, (T, 1, H) or (B, T, 1, H), that `rotated` turns heads by.
+
+    Computed in float32 each time: a table would round with the model, and be long for nothing.
+    """
+    if isinstance(positions, slice):
+        positions = torch.arange(positions.start, positions.stop, device=like.device)
+    exponents = torch.arange(0, shape.head_width, 2, device=like.device) / shape.head_width
+    angles = positions[..., None, None] * shape.rope_base**-exponents
+    cos, sin = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+def rotated(x_BTMH: Tensor, cos_T1H: Tensor, sin_T1H: Tensor) -> Tensor:
+    """Rotary positions (arXiv 2104.09864): each pair (i, i + H/2) turned by its angle.
+
+    The sines come with the sign of the half that they multiply.
+    """
+    first, second = x_BTMH.chunk(2, dim=-1)
+    return x_BTMH * cos_T1H + torch.cat((second, first), dim=-1) * sin_T1H
+
+
+def row_mask(
+    time: int, window: int | None, segments_BT: Tensor | None, device: torch.device
+) -> Tensor | None:
+    """Who sees whom in rows without a cache; None where that is plainly all before."""
+    if segments_BT is None:
+        is_plain = window is None or time <= window
+        return None if is_plain else window_mask(time, time, window, device)
+    is_same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
+    return (is_same_BTS & window_mask(time, time, window, device))[:, None]
+
+
+def positions_within(segments_BT: Tensor) -> Tensor:
+    """The position (B, T) of each token in its own segment.
+
+    >>> positions_within(torch.tensor([[0, 0, 1, 1, 1]])).tolist()
+    [[0, 1, 0, 1, 2]]
+    """
+    slots_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
+    begins_BT = F.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0), value=True)
+    return slots_T - torch.where(begins_BT, slots_T, 0).cummax(dim=1).values
+
+
+def fresh(shape: Shape, seed: int, *, device: torch.device | str = "cpu") -> Transformer:
+    """A model with newly drawn float32 weights; torch's global generator is left alone."""
+    with torch.device("meta"):
+        model = Transformer(shape)
+    model.to_empty(device=device)
+    model.init_weights(seed)
+    return model
+
+
+class LogicalMatrix(NamedTuple):
+    """A matrix that means one thing: some rows of a parameter, all of them where it is not fused.
+
+    `kind` says how an optimizer should see it: a hidden `matrix`, an `embedding`, the `head` or a
+    `vector` (gains and biases).
+    """
+
+    name: str
+    parameter: nn.Parameter
+    rows: slice
+    kind: Kind
+
+
+def logical_matrices(model: Transformer) -> Iterator[LogicalMatrix]:
+    """All trained numbers once, fused parameters taken apart: query, key, value; gate, up."""
+    for name, parameter in model.named_parameters():
+        kind = _kind(name, parameter)
+        parts = fused_parts(model.shape, name) if kind == "matrix" else {}
+        if not parts:
+            yield LogicalMatrix(name, parameter, slice(0, parameter.shape[0]), kind)
+            continue
+        start = 0
+        for part, rows in parts.items():
+            yield LogicalMatrix(f"{name}[{part}]", parameter, slice(start, start + rows), kind)
+            start += rows
+
+
+def fused_parts(shape: Shape, name: str) -> dict[str, int]:
+    """The names and row counts of what a fused parameter holds, in order; empty for any other."""
+    module = name.split(".")[-2]
+    if module == "qkv":
+        return dict(zip(("query", "key", "value"), shape.qkv_widths, strict=True))
+    if module == "qk_norm":
+        return {"query": shape.head_width, "key": shape.head_width}
+    if module == "gate_up":
+        return {"gate": shape.mlp_width, "up": shape.mlp_width}
+    return {}
+
+
+def _kind(name: str, parameter: nn.Parameter) -> Kind:
+    if parameter.ndim == 1:
+        return "vector"
+    if name == "head.weight":
+        return "head"
+    return "matrix" if name.startswith("blocks.") else "embedding"

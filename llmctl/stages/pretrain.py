@@ -1,0 +1,407 @@
+"""Tokens -> a foundation model, in a folder that transformers opens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmctl.config import Derived, dry_run_knob, force_knob, identity, knob, name_knob, parse_count
+from llmctl.console import console
+from llmctl.errors import ConfigError, Interruption
+from llmctl.figures import count, duration
+
+if TYPE_CHECKING:
+    from llmctl.workspace import Artifact, Draft, Workspace
+
+# A larger budget alone continues a finished run.
+GROWING = frozenset({"tokens", "steps", "minutes"})
+RECIPE, METRICS = "recipe.json", "metrics.jsonl"
+PROMPTS = ("The capital of France is", "Once upon a time", "I went to the")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretrain:
+    """Train a foundation model on tokens."""
+
+    from_: str | None = knob(
+        None, help="The tokens; the newest by default", panel="Input", metavar="TOKENS"
+    )
+    size: str = knob("nano", help="The one dial: nano, tiny, small … 175b", panel="Model")
+    params: int | None = knob(
+        None, help="Or so many parameters, such as 124e6", panel="Model", parse=parse_count
+    )
+    family: Literal["qwen3", "llama", "gpt2"] = knob(
+        "qwen3", help="Whose architecture it has", panel="Model"
+    )
+    layers: int | None = knob(None, help="Depth", panel="Model", rare=True)
+    width: int | None = knob(None, help="Width", panel="Model", rare=True)
+    heads: int | None = knob(None, help="Attention heads", panel="Model", rare=True)
+    kv_heads: int | None = knob(None, help="Key and value heads", panel="Model", rare=True)
+    mlp_width: int | None = knob(None, help="Feed-forward width", panel="Model", rare=True)
+    context: int | None = knob(None, help="Tokens that it sees at once", panel="Model")
+    tied_head: bool | None = knob(
+        None, help="Use the embedding as output matrix", panel="Model", rare=True
+    )
+    tokens: int | None = knob(
+        None, help="Budget in tokens; compute-optimal by default", panel="Training",
+        parse=parse_count,
+    )  # fmt: skip
+    steps: int | None = knob(None, help="Or in steps", panel="Training", parse=parse_count)
+    minutes: float | None = knob(None, help="Or in minutes of this machine", panel="Training")
+    batch: int | None = knob(None, help="Rows in a step", panel="Training")
+    micro_batch: int | None = knob(
+        None, help="Rows at once; the rest is accumulated", panel="Training", rare=True,
+        identity=False,
+    )  # fmt: skip
+    optimizer: Literal["muon", "adamw"] = knob(
+        "muon", help="Muon for matrices, or AdamW for all", panel="Training"
+    )
+    learning_rate: float | None = knob(None, help="Rate of the matrices", panel="Training")
+    embedding_rate: float | None = knob(
+        None, help="Rate of embedding and head", panel="Training", rare=True
+    )
+    weight_decay: float | None = knob(None, help="Of all but vectors", panel="Training", rare=True)
+    warmup: int | None = knob(None, help="Warm-up steps", panel="Training", rare=True)
+    schedule: Literal["wsd", "cosine"] = knob(
+        "wsd", help="Plateau and linear decay, or cosine", panel="Training", rare=True
+    )
+    decay: float = knob(0.5, help="Share of a wsd run that decays", panel="Training", rare=True)
+    clip: float = knob(1.0, help="Largest gradient norm", panel="Training", rare=True)
+    seed: int = knob(0, help="Of weights and data order", panel="Training")
+    save_every: int | None = knob(
+        None, help="Checkpoint after so many steps; every 2 minutes by default", panel="Output",
+        identity=False, parse=parse_count,
+    )  # fmt: skip
+    eval_every: int | None = knob(
+        None, help="Score held-out text after so many steps", panel="Output", rare=True,
+        parse=parse_count,
+    )  # fmt: skip
+    keep: int = knob(2, help="Checkpoints to keep", panel="Output", rare=True, identity=False)
+    precision: Literal["auto", "bf16", "float32"] = knob(
+        "auto", help="What to compute in; auto measures", panel="Machine"
+    )
+    compile: Literal["auto", "on", "off"] = knob(
+        "auto", help="Compile the model; auto where it pays", panel="Machine", rare=True
+    )
+    device: str = knob("auto", help="auto, cpu, cuda or mps", panel="Machine", rare=True)
+    deterministic: bool = knob(
+        False, help="The same bits at every run and resume; slower", panel="Machine"
+    )
+    name: str | None = name_knob("The model; base by default")
+    force: bool = force_knob()
+    dry_run: bool = dry_run_knob()
+
+
+def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
+    """Train `models/NAME` on a tokens artifact, going on where an earlier attempt stood.
+
+    >>> run(Pretrain(size="nano", minutes=1), workspace).facts["val_bits_per_byte"]
+    1.9
+    """
+    _check(config)
+    tokens = workspace.take("tokens", config.from_)
+    name = config.name or "base"
+    shape = _shape(config, tokens.facts["vocab_size"])
+    if config.dry_run:
+        return _plan(config, tokens, shape, name)
+    settings: dict[str, Any] = {"config": identity(config), "inputs": [tokens.as_input()]}
+    made = None
+    if not config.force:
+        made = workspace.made("model", name, **settings, growing=GROWING)
+    if made:
+        console.already_made(made)
+        return made
+    earlier = None if config.force else _earlier(workspace, name)
+    with workspace.draft("model", name, **settings, force=config.force) as draft:
+        training = _open(config, tokens, shape, draft, earlier)
+        _train(training)
+        artifact = _finish(config, training, tokens, draft)
+    facts = artifact.facts
+    console.made(
+        artifact,
+        f"{count(facts['parameters'])} parameters, {facts['val_bits_per_byte']:.3f} bits per byte",
+    )
+    console.next(f'llmctl generate "Once upon a time" --model {name}')
+    return artifact
+
+
+def explain(config: Pretrain, workspace: Workspace) -> dict[str, Derived]:
+    """The values that follow from the dial, each with its reason."""
+    tokens = workspace.take("tokens", config.from_)
+    shape = _shape(config, tokens.facts["vocab_size"])
+    recipe = _recipe(config, shape, tokens.facts["train_tokens"], _guess_rate(shape, 1e11))
+    values = {
+        "layers": shape.num_layers,
+        "width": shape.width,
+        "heads": shape.num_heads,
+        "context": shape.context,
+        "batch": recipe.rows,
+        "steps": recipe.steps,
+        "warmup": recipe.schedule.warmup,
+        "learning_rate": recipe.rates.matrix,
+        "embedding_rate": recipe.rates.embedding,
+    }
+    why = recipe.reasons | {"learning_rate": recipe.reasons["rates"], "layers": "from the size"}
+    return {key: Derived(value, why.get(key, "")) for key, value in values.items()}
+
+
+def _check(config: Pretrain) -> None:
+    budgets = [key for key in ("tokens", "steps", "minutes") if getattr(config, key) is not None]
+    if len(budgets) > 1:
+        raise ConfigError(
+            f"`--{budgets[0]}` and `--{budgets[1]}` both say how long to train", hint="give one"
+        )
+    for key in ("minutes", "learning_rate", "clip"):
+        value = getattr(config, key)
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not above zero")
+    for key in ("tokens", "steps", "batch", "micro_batch", "save_every", "eval_every", "keep"):
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
+    if not 0 <= config.decay <= 1:
+        raise ConfigError(f"`--decay {config.decay}` is no share", hint="between 0 and 1")
+
+
+def _shape(config: Pretrain, vocab_size: int) -> Any:
+    from llmctl.model.families import FAMILIES
+    from llmctl.registry import look_up
+    from llmctl.shapes import named_shape, shape_for
+
+    given = {
+        "num_layers": config.layers,
+        "width": config.width,
+        "num_heads": config.heads,
+        "num_kv_heads": config.kv_heads,
+        "mlp_width": config.mlp_width,
+        "context": config.context,
+        "tied_head": config.tied_head,
+    }
+    overrides = {key: value for key, value in given.items() if value is not None}
+    traits: dict[str, Any] = {"vocab_size": vocab_size, "family": config.family} | overrides
+    if config.params is not None:
+        shape = shape_for(config.params, **traits)
+    else:
+        shape = named_shape(config.size, **traits)
+    # A shape that its family's config.json cannot say is refused before training, not after.
+    look_up(FAMILIES, shape.family, kind="model family", group="families").config(shape)
+    return shape
+
+
+def _guess_rate(shape: Any, flops_per_second: float) -> float:
+    """Tokens a second at 40 % of a rate: good enough to choose a batch by."""
+    return 0.4 * flops_per_second / shape.flops_per_token(shape.context)
+
+
+def _recipe(config: Pretrain, shape: Any, text_tokens: int, rate: float) -> Any:
+    from llmctl.train.recipe import Budget, derive
+
+    budget = Budget(
+        tokens=config.tokens,
+        steps=config.steps,
+        seconds=None if config.minutes is None else 60 * config.minutes,
+    )
+    recipe = derive(
+        shape,
+        budget,
+        text_tokens=text_tokens,
+        tokens_per_second=rate,
+        optimizer=config.optimizer,
+        rows=config.batch,
+    )
+    rates = recipe.rates
+    if config.learning_rate is not None:
+        rates = replace(rates, matrix=config.learning_rate)
+    if config.embedding_rate is not None:
+        rates = replace(rates, embedding=config.embedding_rate, head=config.embedding_rate)
+    if config.weight_decay is not None:
+        rates = replace(rates, weight_decay=config.weight_decay)
+    schedule = replace(
+        recipe.schedule,
+        kind=config.schedule,
+        decay_share=config.decay,
+        warmup=recipe.schedule.warmup if config.warmup is None else config.warmup,
+    )
+    return replace(recipe, rates=rates, schedule=schedule)
+
+
+def _plan(config: Pretrain, tokens: Artifact, shape: Any, name: str) -> dict[str, Any]:
+    recipe = _recipe(config, shape, tokens.facts["train_tokens"], _guess_rate(shape, 1e11))
+    plan: dict[str, Any] = {
+        "kind": "model",
+        "name": name,
+        "from": tokens.label,
+        "parameters": shape.parameters,
+        "rows": recipe.rows,
+        "context": recipe.context,
+        "steps": recipe.steps,
+        "tokens": None if recipe.steps is None else recipe.steps * recipe.tokens_per_step,
+    }
+    if recipe.steps is not None:
+        plan["flops"] = plan["tokens"] * shape.flops_per_token(shape.context)
+    console.table(f"would make models/{name}", ("", ""), [(k, str(v)) for k, v in plan.items()])
+    return {"plan": plan}
+
+
+def _open(
+    config: Pretrain, tokens: Artifact, shape: Any, draft: Draft, earlier: Artifact | None
+) -> Any:
+    """The run, standing where an earlier attempt or a shorter run left it."""
+    from llmctl.durable import write_durably
+    from llmctl.train.meter import Minutes
+    from llmctl.train.pretraining import Job, Pretraining, Settings, Text, find_machine
+
+    began = time.monotonic()
+    known = {field.name for field in dataclasses.fields(Settings)}
+    chosen = {key: value for key, value in dataclasses.asdict(config).items() if key in known}
+    settings = Settings(micro_rows=config.micro_batch, **chosen)
+    machine = find_machine(settings, shape.width)
+    facts = tokens.facts
+    recipe = _recipe(
+        replace(config, batch=_rows(config, draft, earlier)),
+        shape,
+        facts["train_tokens"],
+        _guess_rate(shape, machine.ceiling),
+    )
+    write_durably(draft.path / RECIPE, json.dumps({"batch": recipe.rows}).encode())
+    text = Text(
+        directory=tokens.path,
+        bytes_per_token=facts["train_bytes"] / facts["train_tokens"],
+        held_out_bytes_per_token=facts["validation_bytes"] / facts["validation_tokens"],
+    )
+    minutes = None
+    if config.minutes is not None:
+        seconds = 60 * config.minutes - _seconds_to_save(shape)
+        minutes = Minutes(seconds=seconds, began=began)
+    job = Job(shape=shape, recipe=recipe, settings=settings, machine=machine, minutes=minutes)
+    training = Pretraining(text, draft.path, job)
+    _say_plan(training, tokens)
+    origin = _origin(earlier)
+    if origin is not None and not draft.resumed:
+        console.say(f"going on from {earlier.label if earlier else ''}, {origin.name}")
+        shutil.copy(origin.parent.parent / METRICS, draft.path / METRICS)
+    training.run.resume(origin)
+    if training.run.resumed_from is not None:
+        console.say(f"resumed after step {training.run.resumed_from:,}")
+    return training
+
+
+def _rows(config: Pretrain, draft: Draft, earlier: Artifact | None) -> int | None:
+    """The rows of a step: what an attempt or a shorter run began with stays."""
+    frozen = draft.path / RECIPE
+    if frozen.exists():
+        return int(json.loads(frozen.read_bytes())["batch"])
+    return config.batch or (earlier.facts["rows"] if earlier else None)
+
+
+def _seconds_to_save(shape: Any) -> float:
+    """What the end of a run takes beside training: weights and optimizer go to disk."""
+    return 0.3 + 12 * shape.parameters / 5e8
+
+
+def _say_plan(training: Any, tokens: Artifact) -> None:
+    job = training.job
+    recipe, machine = job.recipe, job.machine
+    size = f"{count(job.shape.parameters)} parameters ({job.shape.family})"
+    console.say(f"{size} on {tokens.label}, {machine.device} in {machine.type_name}")
+    if recipe.steps is not None:
+        epochs = training.batches.epochs(recipe.steps)
+        total = count(recipe.steps * recipe.tokens_per_step)
+        console.say(f"{recipe.steps:,} steps, {total} tokens, {epochs:.2g} epochs of the text")
+    for note in (recipe.reasons.get("tokens"), training.remark):
+        if note:
+            console.note(note)
+
+
+def _train(training: Any) -> None:
+    """Run to the end under a live line; a signal ends it with the way to go on."""
+    with console.live() as line:
+
+        def tell(facts: Any, pace: Any, steps: int | None) -> None:
+            if line.is_due:
+                line.update(_told_step(training, facts, pace, steps))
+
+        training.run.on_line = tell
+        try:
+            training.run.train()
+        except Interruption as stop:
+            stop.hint = "run the same command again to go on"
+            raise
+
+
+def _told_step(training: Any, facts: Any, pace: Any, steps: int | None) -> str:
+    from llmctl.train.meter import memory_gigabytes
+
+    described = training.describe(facts)
+    of = f"/{steps:,}" if steps else ""
+    left = "" if pace.seconds_left is None else f"  {duration(pace.seconds_left)} left"
+    return (
+        f"step {facts.step:,}{of}  loss {facts.loss:.3f}"
+        f"  {described['bits_per_byte']:.3f} bits/byte"
+        f"  {count(pace.tokens_per_second)} tokens/s  {pace.mfu:.0%} MFU"
+        f"  {memory_gigabytes(training.job.machine.device):.1f} GB{left}"
+    )
+
+
+def _finish(config: Pretrain, training: Any, tokens: Artifact, draft: Draft) -> Artifact:
+    """Lay out the model folder: weights, what going on needs, metrics, picture and page."""
+    from llmctl.evals.model_report import Portrait, write_model_report
+    from llmctl.report import Tree
+
+    training.write_model(draft.path)
+    training.run.keep_for_later(draft.path / "state")
+    (draft.path / RECIPE).unlink()
+    facts = training.facts()
+    _say_accounts(facts)
+    summary = (
+        f"{count(facts['parameters'])} parameters, {count(facts['tokens'])} tokens,"
+        f" {facts['val_bits_per_byte']:.3f} bits per byte on held-out text"
+    )
+    with console.status("writing the report"):
+        write_model_report(
+            draft.path,
+            Portrait(
+                title=f"models/{draft.name}",
+                summary=summary,
+                facts=facts,
+                config=identity(config),
+                metrics=training.run.journal.rows(),
+                lineage=Tree(f"models/{draft.name}", "", [_lineage(tokens)]),
+                prompts=PROMPTS,
+            ),
+            device=config.device,
+        )
+    return draft.finish(facts=facts, sort="causal-lm", device=str(training.job.machine.device))
+
+
+def _lineage(tokens: Artifact) -> Any:
+    from llmctl.report import Tree
+
+    parents = [Tree(f"{one.kind} {one.name}", one.digest[:12]) for one in tokens.manifest.inputs]
+    return Tree(tokens.label, tokens.digest[:12], parents)
+
+
+def _say_accounts(facts: Mapping[str, Any]) -> None:
+    console.say(
+        f"{count(facts['tokens'])} tokens read = {count(facts['tokens_trained'])} trained"
+        f" + {count(facts['tokens_padded'])} padded + {count(facts['tokens_dropped'])} dropped"
+        f" in {duration(facts['seconds'])}"
+    )
+
+
+def _earlier(workspace: Workspace, name: str) -> Artifact | None:
+    """The finished model of that name, from which a longer run goes on."""
+    return workspace.find("model", name) if workspace.has("model", name) else None
+
+
+def _origin(earlier: Artifact | None) -> Path | None:
+    """The checkpoint that a longer run goes on from."""
+    if earlier is None:
+        return None
+    return next(iter(sorted((earlier.path / "state").glob("step-*"))), None)

@@ -1,0 +1,141 @@
+"""What is in the workspace: a table, one artifact, its lineage or its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmctl import toml
+from llmctl.config import knob
+from llmctl.console import console
+from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.figures import count, size
+
+if TYPE_CHECKING:
+    from llmctl.workspace import Artifact, Input, Workspace
+
+# The fact that says most about a kind, and how to read it.
+HEADLINES = {
+    "corpus": ("documents", "documents"),
+    "tokenizer": ("vocab_size", "entries"),
+    "tokens": ("tokens", "tokens"),
+    "model": ("parameters", "parameters"),
+}
+
+
+# The command whose knobs a manifest holds.
+MADE_BY = {"corpus": "collect", "tokenizer": "tokenize", "tokens": "tokenize", "model": "pretrain"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Show:
+    """List the artifacts of the workspace, or look at one."""
+
+    artifact: str | None = knob(
+        None, help="A NAME, or KIND/NAME as in tokens/demo", positional=True, metavar="ARTIFACT"
+    )
+    lineage: bool = knob(False, help="Draw what it was made from, back to the sources")
+    config: bool = knob(False, help="Print its knobs as TOML that `--config` reads elsewhere")
+
+
+def run(config: Show, workspace: Workspace) -> dict[str, Any]:
+    """Print what was asked for; the same as data.
+
+    >>> run(Show(artifact="tokens/demo"), workspace)["facts"]["tokens"]
+    1234567
+    """
+    if config.artifact is None:
+        if config.lineage or config.config:
+            raise ConfigError("say of which artifact", hint="such as `llmctl show base --lineage`")
+        return _all(workspace)
+    artifact = workspace.resolve(config.artifact)
+    if config.config:
+        console.data(toml.dumps({MADE_BY[artifact.kind]: artifact.manifest.config}), end="")
+        return {"config": artifact.manifest.config}
+    if config.lineage:
+        tree = _lineage(workspace, artifact.as_input())
+        console.tree(tree["label"], tree["inputs"])
+        return tree
+    return _one(artifact)
+
+
+def _all(workspace: Workspace) -> dict[str, Any]:
+    from llmctl.workspace import FOLDERS
+
+    artifacts, drafts = workspace.artifacts(), workspace.drafts()
+    rows = [(one.label, _headline(one), _disk(one), _finished(one)) for one in artifacts]
+    rows += [(f"{FOLDERS[kind]}/{name}", "unfinished", "", "") for kind, name, _ in drafts]
+    if rows:
+        columns = ("artifact", "holds", "on disk", "made")
+        console.table(str(workspace.root), columns, rows, is_data=True)
+    else:
+        console.say(f"{workspace.root} is empty")
+        console.next("llmctl collect demo")
+    return {
+        "artifacts": [_described(one) for one in artifacts],
+        "drafts": [{"kind": kind, "name": name} for kind, name, _ in drafts],
+    }
+
+
+def _one(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    made_from = ", ".join(f"{one.kind} {one.name}" for one in manifest.inputs) or "nothing"
+    rows = [("path", str(artifact.path)), ("made from", made_from), ("made", _finished(artifact))]
+    rows += [(key, _told(value)) for key, value in artifact.facts.items()]
+    console.table(artifact.label, ("", ""), rows, is_data=True)
+    return _described(artifact) | {
+        "config": manifest.config,
+        "inputs": [{"kind": one.kind, "name": one.name} for one in manifest.inputs],
+        "provenance": manifest.provenance,
+    }
+
+
+def _lineage(workspace: Workspace, made: Input) -> dict[str, Any]:
+    """An artifact and, below it, what it was made from."""
+    from llmctl.workspace import FOLDERS
+
+    if made.kind not in FOLDERS:
+        return {"label": f"{made.name} from outside", "digest": made.digest, "inputs": []}
+    label = f"{FOLDERS[made.kind]}/{made.name}"
+    try:
+        artifact = workspace.find(made.kind, made.name)
+    except WorkspaceError:
+        return {"label": f"{label} (gone)", "digest": made.digest, "inputs": []}
+    changed = "" if artifact.digest == made.digest else " (changed since)"
+    return {
+        "label": f"{label}{changed}",
+        "digest": artifact.digest,
+        "inputs": [_lineage(workspace, one) for one in artifact.manifest.inputs],
+    }
+
+
+def _described(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "kind": artifact.kind,
+        "name": artifact.name,
+        "path": str(artifact.path),
+        "digest": artifact.digest,
+        "facts": artifact.facts,
+    }
+
+
+def _headline(artifact: Artifact) -> str:
+    fact, unit = HEADLINES.get(artifact.kind, ("", ""))
+    value = artifact.facts.get(fact)
+    return "" if value is None else f"{count(value)} {unit}"
+
+
+def _disk(artifact: Artifact) -> str:
+    return size(sum(known["bytes"] for known in artifact.manifest.files.values()))
+
+
+def _finished(artifact: Artifact) -> str:
+    return str(artifact.manifest.provenance.get("finished", ""))[:16].replace("T", " ")
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items()) or "none"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

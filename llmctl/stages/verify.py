@@ -1,0 +1,41 @@
+"""Artifacts -> the certainty that no byte of them has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmctl.config import knob
+from llmctl.console import console
+from llmctl.figures import size
+
+if TYPE_CHECKING:
+    from llmctl.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """Hash every file again and compare it with the manifest."""
+
+    artifacts: tuple[str, ...] = knob(
+        (), help="NAME or KIND/NAME; all by default", positional=True, metavar="ARTIFACT"
+    )
+
+
+def run(config: Verify, workspace: Workspace) -> dict[str, Any]:
+    """Verify the artifacts; WorkspaceError (exit 3), naming the file, at the first that changed.
+
+    >>> run(Verify(artifacts=("tokens/demo",)), workspace)
+    {'verified': [{'artifact': 'tokens/demo', 'files': 9, 'bytes': 2345678}]}
+    """
+    chosen = [workspace.resolve(one) for one in config.artifacts] or workspace.artifacts()
+    verified: list[dict[str, Any]] = []
+    for artifact in chosen:
+        with console.status(f"hashing {artifact.label}"):
+            paths = list(artifact.verify())
+        total = sum(path.stat().st_size for path in paths)
+        console.say(f"{artifact.label} is sound: {len(paths):,} files, {size(total)}")
+        verified.append({"artifact": artifact.label, "files": len(paths), "bytes": total})
+    if not chosen:
+        console.say(f"{workspace.root} is empty")
+    return {"verified": verified}

@@ -1,0 +1,119 @@
+"""Float32 masters of the weights: what the optimizer changes, whatever type the model computes in.
+
+A model in float32 is its own master (views, no copy); one in bfloat16 gets float32 copies, which
+are written back after each step. Fused weights are cut into their logical matrices (q, k, v;
+gate, up), because Muon must orthogonalise each alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from llmctl.model.transformer import Kind, Transformer, logical_matrices
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """One logical matrix or vector: its name, what it does, and its float32 value."""
+
+    name: str
+    kind: Kind
+    value: Tensor
+
+
+class Masters:
+    """The masters of a float32 model, with the way of gradients in and of new values out.
+
+    The model may change its type afterwards: the masters keep the float32 weights.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        self.masters: list[Master] = []
+        self._places: list[tuple[nn.Parameter, slice]] = []
+        for name, parameter, rows, kind in logical_matrices(model):
+            self.masters.append(Master(name, kind, parameter.detach()[rows]))
+            self._places.append((parameter, rows))
+        self.parameters = list({id(one): one for one, _ in self._places}.values())
+
+    @property
+    def values(self) -> list[Tensor]:
+        """The float32 values, in order."""
+        return [master.value for master in self.masters]
+
+    @property
+    def _are_copies(self) -> bool:
+        return any(one.dtype != torch.float32 for one in self.parameters)
+
+    def assign_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Give each master its part of the gradients, which come one a parameter, in float32."""
+        of = {id(one): gradient for one, gradient in zip(self.parameters, gradients, strict=True)}
+        for master, (parameter, rows) in zip(self.masters, self._places, strict=True):
+            master.value.grad = of[id(parameter)][rows]
+
+    def publish(self) -> None:
+        """Write the masters back into the model."""
+        if self._are_copies:
+            views = [parameter.detach()[rows] for parameter, rows in self._places]
+            torch._foreach_copy_(views, self.values)
+
+    def full_state(self, model: Transformer) -> dict[str, Tensor]:
+        """The model's state dict in float32, made of the masters."""
+        state = {name: value.detach() for name, value in model.state_dict().items()}
+        if not self._are_copies:
+            return state
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        for parameter in self.parameters:
+            whole = torch.empty_like(parameter, dtype=torch.float32)
+            for master, (place, rows) in zip(self.masters, self._places, strict=True):
+                if place is parameter:
+                    whole[rows] = master.value
+            state[names[id(parameter)]] = whole
+        return state
+
+    def load(self, model: Transformer, state: dict[str, Tensor]) -> None:
+        """Take a float32 state dict as the masters' values and the model's weights."""
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        with torch.no_grad():
+            for master, (parameter, rows) in zip(self.masters, self._places, strict=True):
+                master.value.copy_(state[names[id(parameter)]][rows])
+        self.publish()
+
+
+class GradientSum:
+    """The sum of gradients over micro-batches.
+
+    With `pairwise` it adds as a balanced tree does (equal levels only, log2 buffers), so that
+    any split of the micro-batches over processes gives the same bits; else it adds in a row.
+    """
+
+    def __init__(self, *, pairwise: bool) -> None:
+        self.pairwise = pairwise
+        self._stack: list[tuple[int, list[Tensor]]] = []
+
+    def add(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Take the gradients away from the parameters and add them."""
+        gradients = [
+            torch.zeros_like(one, dtype=torch.float32) if one.grad is None else one.grad.float()
+            for one in parameters
+        ]
+        for one in parameters:
+            one.grad = None
+        level = 0
+        while self._stack and (not self.pairwise or self._stack[-1][0] == level):
+            gradients = self._merge(gradients)
+            level += 1
+        self._stack.append((level, gradients))
+
+    def total(self) -> list[Tensor]:
+        """The sum, one tensor a parameter, in float32."""
+        _, gradients = self._stack.pop()
+        while self._stack:
+            gradients = self._merge(gradients)
+        return gradients
+
+    def _merge(self, gradients: list[Tensor]) -> list[Tensor]:
+        _, before = self._stack.pop()
+        torch._foreach_add_(before, gradients)
+        return before

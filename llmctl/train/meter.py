@@ -1,0 +1,125 @@
+"""How fast the run is: steps timed -> tokens a second, MFU, memory, time left.
+
+MFU is the share of a *measured* matrix-product rate of this machine, in the type that the model
+computes in; causal attention is counted in full, as in PaLM (arXiv 2204.02311, appendix B).
+"""
+
+import resource
+import statistics
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from llmctl.train.trainer import StepFacts
+
+WINDOW = 20
+# A compiled or cold first step says nothing about the rest.
+WARM_STEPS = 2
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, *, width: int, seconds: float) -> float:
+    """FLOP/s of products of that width on this machine, the best of those that fit in `seconds`."""
+    left = torch.randn(2048, width, device=device).to(dtype)
+    right = torch.randn(width, 4 * width, device=device).to(dtype)
+    flops = 2.0 * left.shape[0] * right.numel()
+    best, deadline = float("inf"), time.perf_counter() + seconds
+    for turn in range(1000):
+        began = time.perf_counter()
+        torch.mm(left, right)
+        _synchronize(device)
+        now = time.perf_counter()
+        if turn:
+            best = min(best, now - began)
+        if turn and now > deadline:
+            break
+    return flops / best
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def memory_gigabytes(device: torch.device) -> float:
+    """The most memory used so far: of the GPU, else resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The present speed of a run."""
+
+    tokens_per_second: float
+    mfu: float
+    seconds_left: float | None
+
+
+class Meter:
+    """Watches the steps of one process; evaluation and saving do not count against its speed."""
+
+    def __init__(self, *, flops_per_token: float, ceiling: float) -> None:
+        self.flops_per_token = flops_per_token
+        self.ceiling = ceiling
+        self.seconds = 0.0
+        self._tokens_before: int | None = None
+        self._recent: deque[tuple[int, float]] = deque(maxlen=WINDOW)
+        self._all: list[float] = []
+        self._seen = 0
+
+    def add(self, facts: StepFacts, steps: int | None) -> Pace:
+        """Take in one step; the pace over the last steps."""
+        tokens = facts.tokens - (self._tokens_before or 0)
+        self._tokens_before = facts.tokens
+        self.seconds += facts.seconds
+        self._seen += 1
+        if self._seen > 1:
+            self._recent.append((tokens, facts.seconds))
+            self._all.append(tokens / facts.seconds)
+        rate = self._rate() or tokens / facts.seconds
+        left = None
+        if steps is not None:
+            per_step = tokens / rate
+            left = (steps - facts.step) * per_step
+        return Pace(rate, self.mfu(rate), left)
+
+    def mfu(self, tokens_per_second: float) -> float:
+        """The share of the measured ceiling that so many tokens a second are."""
+        return tokens_per_second * self.flops_per_token / self.ceiling
+
+    @property
+    def typical_rate(self) -> float:
+        """The median tokens a second of all steps but the first."""
+        return statistics.median(self._all) if self._all else 0.0
+
+    def _rate(self) -> float | None:
+        if not self._recent:
+            return None
+        return sum(tokens for tokens, _ in self._recent) / sum(took for _, took in self._recent)
+
+
+class Minutes:
+    """Turns a budget of time into a number of steps, once, after a few timed steps."""
+
+    def __init__(self, *, seconds: float, began: float, least_timed: float = 1.5) -> None:
+        self.seconds = seconds
+        self.began = began
+        self.least_timed = least_timed
+        self._timed: list[float] = []
+
+    def settle(self, facts: StepFacts) -> int | None:
+        """The steps that fit, from the start of the run; None while it is too early to say."""
+        self._timed.append(facts.seconds)
+        warm = self._timed[WARM_STEPS:]
+        gone = time.monotonic() - self.began
+        if gone < self.seconds and (len(warm) < 3 or sum(warm) < self.least_timed):
+            return None
+        per_step = statistics.median(warm or self._timed)
+        return facts.step + max(0, int((self.seconds - gone) / per_step))

@@ -1,0 +1,78 @@
+"""What a model is trained for: (model, batch) -> the sum of losses over the batch's targets.
+
+The Trainer divides by the number of targets of the whole step, so that the loss does not depend
+on how the step is cut into micro-batches.
+    B batch, T time, D width, V vocabulary, N = B * T
+"""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from llmctl.data.batches import IGNORED, Batch
+from llmctl.model.transformer import Transformer
+
+CHUNK_BYTES = 64 * 2**20
+
+
+class Objective(Protocol):
+    """The contract of everything that can be trained for."""
+
+    def __call__(self, model: Transformer, batch: Batch) -> Tensor:
+        """The summed loss over the targets of the batch, a float32 scalar with a gradient."""
+        ...
+
+
+def next_token(model: Transformer, batch: Batch) -> Tensor:
+    """The cross-entropy of every next token, in nats, summed."""
+    hidden_BTD = model.hidden(batch.inputs_BT, segments_BT=batch.segments_BT)
+    hidden_ND = hidden_BTD.flatten(0, 1)
+    return head_cross_entropy(hidden_ND, model.head_weight, batch.targets_BT.flatten())
+
+
+def head_cross_entropy(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
+    """Output product and cross-entropy, summed, over chunks: the logits never exist whole.
+
+    The gradient is made in the forward pass, chunk by chunk, as in Liger Kernel's fused linear
+    cross-entropy (arXiv 2410.10989, section 3.2).
+    """
+    loss: Tensor = _HeadCrossEntropy.apply(hidden_ND, head_VD, targets_N)
+    return loss
+
+
+class _HeadCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
+        needs_gradient = any(ctx.needs_input_grad)
+        chunk = max(128, CHUNK_BYTES // (4 * head_VD.shape[0]))
+        total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        hidden_gradient = torch.empty_like(hidden_ND) if needs_gradient else None
+        head_gradient = torch.zeros_like(head_VD, dtype=torch.float32) if needs_gradient else None
+        for start in range(0, len(hidden_ND), chunk):
+            rows = slice(start, start + chunk)
+            counts_C1 = (targets_N[rows] != IGNORED).unsqueeze(1)
+            index_C1 = targets_N[rows].clamp(min=0).unsqueeze(1)
+            logs_CV = torch.log_softmax((hidden_ND[rows] @ head_VD.mT).float(), dim=-1)
+            total -= (logs_CV.gather(1, index_C1) * counts_C1).sum()
+            if hidden_gradient is None or head_gradient is None:
+                continue
+            slope_CV = logs_CV.exp_()
+            slope_CV.scatter_add_(1, index_C1, -torch.ones_like(index_C1, dtype=torch.float32))
+            slope_CV = slope_CV.mul_(counts_C1).to(hidden_ND.dtype)
+            torch.mm(slope_CV, head_VD, out=hidden_gradient[rows])
+            head_gradient += slope_CV.mT @ hidden_ND[rows]
+        ctx.save_for_backward(hidden_gradient, head_gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden_gradient, head_gradient = ctx.saved_tensors
+        scale = outer[0]
+        return (
+            hidden_gradient.mul_(scale.to(hidden_gradient.dtype)),
+            head_gradient.mul_(scale).to(hidden_gradient.dtype),
+            None,
+        )

@@ -1,0 +1,84 @@
+"""Muon for the hidden matrices, AdamW for the rest.
+
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the momentum of each matrix
+by the nearest orthogonal one, found by five Newton-Schulz steps. `torch.optim.Muon` fixes those
+products to bfloat16 and takes one matrix at a time; on a CPU without bfloat16 arithmetic that is
+a hundred times slower, so here equal shapes are stacked and the type is the model's own.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmctl.train.masters import Master
+from llmctl.train.optimizers.adamw import adamw_over
+from llmctl.train.recipe import Rates
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+STEPS = 5
+
+
+def muon(
+    masters: Sequence[Master], rates: Rates, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    """Muon over the masters whose kind is `matrix`, AdamW over the others; products in `dtype`."""
+    matrices = [master.value for master in masters if master.kind == "matrix"]
+    others = [master for master in masters if master.kind != "matrix"]
+    return [
+        Muon(matrices, lr=rates.matrix, momentum=rates.momentum, dtype=dtype),
+        adamw_over(others, rates, matrices=rates.matrix),
+    ]
+
+
+def orthogonalize(stack_NRC: Tensor) -> Tensor:
+    """The orthogonal matrices nearest to N matrices, roughly: singular values 0.7 to 1.2."""
+    a, b, c = COEFFICIENTS
+    tall = stack_NRC.shape[-2] > stack_NRC.shape[-1]
+    x = stack_NRC.mT if tall else stack_NRC
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, Nesterov, orthogonalised, scaled by sqrt(rows / columns) where rows are more."""
+
+    def __init__(
+        self, params: Iterable[Tensor], *, lr: float, momentum: float, dtype: torch.dtype
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # noqa: ARG002
+        """Change every parameter that has a gradient."""
+        for group in self.param_groups:
+            for shape, params in _by_shape(group["params"]).items():
+                update = orthogonalize(self._momentum(params, group["momentum"])).float()
+                scale = max(1.0, shape[0] / shape[1]) ** 0.5
+                torch._foreach_add_(params, list(update.unbind()), alpha=-group["lr"] * scale)
+
+    def _momentum(self, params: Sequence[Tensor], momentum: float) -> Tensor:
+        gradients = [param.grad for param in params if param.grad is not None]
+        averages: list[Tensor] = []
+        for param in params:
+            state: dict[str, Any] = self.state[param]
+            if not state:
+                state["momentum"] = torch.zeros_like(param)
+            averages.append(state["momentum"])
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, averages, momentum)
+        return torch.stack(list(ahead)).to(self.dtype)
+
+
+def _by_shape(params: Iterable[Tensor]) -> dict[tuple[int, int], list[Tensor]]:
+    found: dict[tuple[int, int], list[Tensor]] = {}
+    for param in params:
+        if param.grad is not None:
+            rows, columns = param.shape
+            found.setdefault((rows, columns), []).append(param)
+    return found

@@ -1,0 +1,81 @@
+"""How many rows fit into memory at once, found before the first step rather than at the longest."""
+
+import logging
+import resource
+
+import psutil
+import torch
+
+from llmctl.errors import TrainingError
+from llmctl.shapes import Shape
+from llmctl.train.trainer import Trainer
+
+# Rows beyond this many tokens at once bring no speed on a CPU; a GPU is filled as far as it fits.
+CPU_TOKENS, GPU_TOKENS = 16_384, 131_072
+# The optimizer's state and what an allocator cannot use again take some of what is free now.
+HEADROOM = 0.2
+logger = logging.getLogger(__name__)
+
+
+def first_guess(rows: int, context: int, device: torch.device) -> int:
+    """The micro-batch to begin with: the whole batch, or as many rows as bring speed."""
+    tokens = CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
+    return max(1, min(rows, tokens // context))
+
+
+def fitting_rows(trainer: Trainer, shape: Shape) -> int:
+    """The micro-batch that fits, halving from the trainer's; the global batch stays as it is.
+
+    Runs one forward and backward of the first batch unless it is sure to fit; every row has the
+    full context, so the first batch is as large as any. TrainingError where one row is too much.
+    """
+    while True:
+        rows = trainer.micro_rows
+        free = _free_bytes(trainer.device)
+        need = activation_bytes(shape, rows)
+        if need < free / 4 or (need < free and _fits(trainer, int(HEADROOM * free))):
+            return rows
+        if rows == 1:
+            raise TrainingError(
+                f"one row of {shape.context:,} tokens does not fit into {free / 1e9:.1f} GB",
+                hint="choose a smaller `--size` or `--context`",
+            )
+        trainer.micro_rows = rows // 2
+        logger.warning("%d rows do not fit into memory; trying %d", rows, trainer.micro_rows)
+
+
+def activation_bytes(shape: Shape, rows: int) -> float:
+    """Roughly what the backward pass keeps, after Korthikanti et al. 2022 (arXiv 2205.05198)."""
+    tokens = rows * shape.context
+    attention = shape.num_heads * shape.context * 2
+    return 4.0 * tokens * shape.num_layers * (17 * shape.width + attention)
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    free = float(psutil.virtual_memory().available)
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return free
+    return min(free, limit - psutil.Process().memory_info().vms)
+
+
+def _fits(trainer: Trainer, spare: int) -> bool:
+    """Whether a step goes through while `spare` bytes are taken by nothing."""
+    try:
+        ballast = torch.empty(spare, dtype=torch.uint8, device=trainer.device)
+        # Two micro-batches: from the second on, the sum of the first is held beside.
+        trainer.accumulate(trainer.batches.batch(0).micro(0, 2 * trainer.micro_rows))
+        del ballast
+    except torch.OutOfMemoryError:
+        return False
+    except RuntimeError as error:
+        # What torch says when malloc fails on a CPU; it has no class of its own.
+        if "can't allocate memory" not in str(error):
+            raise
+        return False
+    finally:
+        for parameter in trainer.masters.parameters:
+            parameter.grad = None
+    return True

@@ -1,0 +1,134 @@
+"""A shape and a budget -> how to train: batch, rates, schedule, steps; each with its reason.
+
+One dial decides, everything derived can be overridden. Arithmetic only: no torch.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmctl.shapes import Shape
+from llmctl.train.schedule import Schedule
+
+# Hoffmann et al. 2022 (arXiv 2203.15556), table 3: about 20 tokens a parameter.
+TOKENS_PER_PARAMETER = 20
+# Muennighoff et al. 2023 (arXiv 2305.16264), section 6: four epochs are nearly as good as new text.
+MOST_EPOCHS = 4
+# The batch grows with the run: half a million tokens at 10 billion (GPT-2 124M, nanochat), about
+# 2,000 at a million and 700 at 200 thousand (our trials); one power law goes through all three.
+BATCH_ANCHOR, BATCH_TOKENS, BATCH_POWER = 1e10, 524_288, 0.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Learning rates by what a weight does, and the constants of the optimizers."""
+
+    matrix: float
+    embedding: float
+    head: float
+    vector: float
+    weight_decay: float
+    momentum: float = 0.95
+    betas: tuple[float, float] = (0.9, 0.95)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How long to train: at most one of the three; none means compute-optimal."""
+
+    tokens: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All that the trainer needs to know. `steps` is None until a budget in minutes is settled."""
+
+    context: int
+    rows: int
+    steps: int | None
+    rates: Rates
+    schedule: Schedule
+    optimizer: Literal["muon", "adamw"]
+    reasons: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens in the global batch."""
+        return self.rows * self.context
+
+
+def derive(
+    shape: Shape,
+    budget: Budget,
+    *,
+    text_tokens: int,
+    tokens_per_second: float,
+    optimizer: Literal["muon", "adamw"] = "muon",
+    rows: int | None = None,
+) -> Recipe:
+    """The recipe for a shape, a budget and so many tokens of text.
+
+    `tokens_per_second` is a rough guess, used only to choose the batch of a run in minutes.
+    """
+    reasons: dict[str, str] = {}
+    total = _total_tokens(shape, budget, text_tokens, tokens_per_second, reasons)
+    if rows is None:
+        rows = _rows(shape.context, total, budget.steps)
+        reasons["batch"] = f"{rows} rows of {shape.context}: grows with the run's length"
+    steps = budget.steps
+    if steps is None and budget.seconds is None:
+        steps = max(1, math.ceil(total / (rows * shape.context)))
+    warmup = 20 if steps is None else min(2000, max(1, min(20, steps // 5), steps // 50))
+    reasons["warmup"] = f"{warmup} steps: 2 % of the run, at least 20 where it has 100"
+    return Recipe(
+        context=shape.context,
+        rows=rows,
+        steps=steps,
+        rates=_rates(shape, optimizer, reasons),
+        schedule=Schedule(warmup=warmup),
+        optimizer=optimizer,
+        reasons=reasons,
+    )
+
+
+def _total_tokens(
+    shape: Shape, budget: Budget, text_tokens: int, rate: float, reasons: dict[str, str]
+) -> float:
+    if budget.tokens is not None:
+        return budget.tokens
+    if budget.seconds is not None:
+        return rate * budget.seconds
+    if budget.steps is not None:
+        # tokens = steps * batch(tokens), solved for tokens
+        scale = budget.steps * BATCH_TOKENS / BATCH_ANCHOR**BATCH_POWER
+        return scale ** (1 / (1 - BATCH_POWER))
+    best = TOKENS_PER_PARAMETER * shape.matmul_parameters
+    most = MOST_EPOCHS * text_tokens
+    if best <= most:
+        reasons["tokens"] = f"{TOKENS_PER_PARAMETER} a parameter is compute-optimal"
+        return best
+    reasons["tokens"] = (
+        f"{MOST_EPOCHS} epochs of the text; {best:,} would be compute-optimal: collect more text"
+    )
+    return most
+
+
+def _rows(context: int, total: float, steps: int | None) -> int:
+    tokens = BATCH_TOKENS * (max(total, 1) / BATCH_ANCHOR) ** BATCH_POWER
+    rows = 2 ** round(math.log2(max(tokens / context, 1)))
+    return max(4 if steps is None else 8, rows)
+
+
+def _rates(shape: Shape, optimizer: str, reasons: dict[str, str]) -> Rates:
+    # AdamW's rates fall with the square root of the width beyond the width they were tried at.
+    fall = min(1.0, (256 / shape.width) ** 0.5)
+    if optimizer == "muon":
+        reasons["rates"] = "Muon 0.02 for matrices, AdamW 0.01 for embedding and head (ablation)"
+        return Rates(
+            matrix=0.02, embedding=0.01 * fall, head=0.01 * fall, vector=0.003, weight_decay=0.0
+        )
+    rate = 0.003 * fall
+    reasons["rates"] = f"AdamW {rate:.2g} for all"
+    return Rates(matrix=rate, embedding=rate, head=rate, vector=rate, weight_decay=0.1)

@@ -1,0 +1,194 @@
+"""A training run from its first step or its last checkpoint to the end.
+
+Ties the loop to what must outlast it: checkpoints, the journal, the pace and the best score.
+Pretraining and fine-tuning differ in what they hand in.
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from llmctl.durable import write_durably
+from llmctl.errors import TrainingError
+from llmctl.train.checkpoint import Checkpoints, Saved, restore, sound
+from llmctl.train.evaluation import Score
+from llmctl.train.journal import Journal
+from llmctl.train.meter import Meter, Minutes, Pace
+from llmctl.train.signals import stop_requests
+from llmctl.train.trainer import Hooks, StepFacts, Trainer
+
+HORIZON = "horizon.json"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """What the run asks of whoever started it."""
+
+    write_model: Callable[[Path], None]
+    read_model: Callable[[Path], dict[str, Tensor]]
+    evaluate: Callable[[bool], Score]
+    describe: Callable[[StepFacts], dict[str, Any]]
+    describe_score: Callable[[Score], dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Run:
+    """One run in one folder; `resume` finds where it stood, `train` takes it to its end."""
+
+    directory: Path
+    trainer: Trainer
+    owner: Owner
+    meter: Meter
+    minutes: Minutes | None = None
+    keep: int = 2
+    on_line: Callable[[StepFacts, Pace, int | None], None] | None = None
+    best_step: int = 0
+    best_loss: float = float("inf")
+    last_loss: float = float("inf")
+    eval_seconds: float = 0.0
+    trained_at: str = ""
+    _saved_at: str = ""
+    resumed_from: int | None = None
+    checkpoints: Checkpoints = field(init=False)
+    journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.checkpoints = Checkpoints(self.directory / "checkpoints", keep=self.keep)
+        self.journal = Journal(self.directory / "metrics.jsonl")
+
+    def resume(self, origin: Path | None = None) -> None:
+        """Go on from the newest sound checkpoint, else from `origin`, else from the beginning."""
+        from_origin = None if origin is None else self._read_origin(origin)
+        saved = self.checkpoints.newest() or from_origin
+        if saved is not None:
+            restore(self.trainer, saved, self.owner.read_model)
+            self._remember(saved)
+        self.journal.cut(self.trainer.progress.step)
+        self._read_horizon()
+
+    def train(self) -> None:
+        """Run the loop; a signal saves and raises Interruption."""
+        step, every = self.trainer.progress.step, self.trainer.plan.eval_every
+        if step and (step == self.trainer.steps or (every is not None and step % every == 0)):
+            # The checkpoint was written before the score, which is therefore still owed.
+            self._on_eval(step)
+        with stop_requests() as should_stop:
+            self.trainer.run(
+                Hooks(
+                    on_step=self._on_step,
+                    on_save=self._on_save,
+                    on_eval=self._on_eval,
+                    should_stop=should_stop,
+                    settle=self._settle,
+                )
+            )
+
+    @property
+    def resumable_step(self) -> int:
+        """The step whose checkpoint a longer run can go on from."""
+        assert self.trainer.steps is not None
+        return self.trainer.plan.schedule.resumable_step(self.trainer.steps)
+
+    def keep_for_later(self, directory: Path) -> None:
+        """At the end: keep the checkpoint to go on from and the best one, delete the rest."""
+        directory.mkdir(exist_ok=True)
+        self.checkpoints.path(self.resumable_step).rename(
+            directory / f"step-{self.resumable_step:08d}"
+        )
+        if self.best_step and self.best_loss < self.last_loss:
+            best = self.checkpoints.path(self.best_step)
+            if best.exists():
+                best.rename(directory / "best")
+        shutil.rmtree(self.checkpoints.directory)
+        (self.directory / HORIZON).unlink(missing_ok=True)
+
+    def _on_step(self, facts: StepFacts) -> None:
+        pace = self.meter.add(facts, self.trainer.steps)
+        row = self.owner.describe(facts) | {
+            "seconds": round(self.meter.seconds, 4),
+            "tokens_per_second": round(pace.tokens_per_second, 1),
+            "mfu": round(pace.mfu, 4),
+        }
+        self._write(row)
+        if self.on_line is not None:
+            self.on_line(facts, pace, self.trainer.steps)
+
+    def _on_save(self, step: int) -> None:
+        notes = {
+            "best_step": self.best_step,
+            "best_loss": None if self.best_step == 0 else self.best_loss,
+            "micro_rows": self.trainer.micro_rows,
+            "seconds": self.meter.seconds,
+        }
+        self.checkpoints.save(self.trainer, self.owner.write_model, notes)
+        self.checkpoints.prune(self._pinned())
+        self._saved_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        logger.info("saved step %d", step)
+
+    def _on_eval(self, step: int) -> None:
+        is_last = step == self.trainer.steps
+        began = time.monotonic()
+        found = self.owner.evaluate(is_last)
+        if is_last:
+            self.trained_at = self._saved_at
+        else:
+            self.eval_seconds += time.monotonic() - began
+        self.last_loss = found.loss
+        self._write(
+            {"step": step, "tokens": self.trainer.progress.tokens}
+            | self.owner.describe_score(found)
+        )
+        if found.loss < self.best_loss and not is_last:
+            self.best_step, self.best_loss = step, found.loss
+
+    def _pinned(self) -> list[int]:
+        pinned = [self.best_step]
+        if self.trainer.steps is not None:
+            pinned.append(self.resumable_step)
+        return pinned
+
+    def _settle(self, facts: StepFacts) -> int | None:
+        assert self.minutes is not None
+        steps = self.minutes.settle(facts)
+        if steps is not None:
+            write_durably(self.directory / HORIZON, json.dumps({"steps": steps}).encode())
+        return steps
+
+    def _read_horizon(self) -> None:
+        path = self.directory / HORIZON
+        if self.trainer.steps is None and path.exists():
+            self.trainer.steps = json.loads(path.read_bytes())["steps"]
+
+    def _read_origin(self, origin: Path) -> Saved:
+        saved = sound(origin)
+        if saved is None:
+            raise TrainingError(
+                f"{origin} is damaged, so the run cannot go on from it",
+                hint="train anew with `--force`",
+            )
+        return saved
+
+    def _remember(self, saved: Saved) -> None:
+        self.resumed_from = saved.progress.step
+        self.best_step = saved.notes["best_step"]
+        self.best_loss = saved.notes["best_loss"] or float("inf")
+        self.trainer.micro_rows = saved.notes["micro_rows"]
+        self.meter.seconds = saved.notes["seconds"]
+
+    def _write(self, row: dict[str, Any]) -> None:
+        try:
+            self.journal.add(row)
+        except OSError as error:
+            raise TrainingError(
+                f"{self.journal.path} cannot be written: {error.strerror}",
+                hint="free some space and run the same command again",
+            ) from error

@@ -1,0 +1,220 @@
+"""The one training loop: batches in, better weights out, with the marks of every step.
+
+Pretraining, instruction tuning and classification differ by objective and batches alone. The
+loop knows neither files nor terminals: what happens at a step, a save and an evaluation is
+handed in. A save always comes before an evaluation, so that a fault there loses nothing.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from llmctl.data.batches import Batch
+from llmctl.errors import Interruption, TrainingError
+from llmctl.model.transformer import Transformer
+from llmctl.train.masters import GradientSum, Masters
+from llmctl.train.objectives import Objective
+from llmctl.train.schedule import Schedule
+
+MOST_SKIPPED_IN_A_ROW = 10
+
+
+class Batches(Protocol):
+    """Where batches come from: a pure function of the step."""
+
+    def batch(self, step: int) -> Batch:
+        """The global batch of a step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How the loop runs; `steps` None means that `settle` will say once steps have been timed.
+
+    Saves and evaluations come every so many steps, or where that is None every so many seconds.
+    """
+
+    steps: int | None
+    micro_rows: int
+    schedule: Schedule
+    clip: float
+    pairwise: bool
+    save_every: int | None
+    save_seconds: float
+    eval_every: int | None
+    eval_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What one step did: `step` counts from one; loss in nats a target, time in seconds."""
+
+    step: int
+    loss: float
+    tokens: int
+    trained: int
+    learning_rate: float
+    gradient_norm: float
+    skipped: bool
+    seconds: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where the run is; what a checkpoint remembers of the loop."""
+
+    step: int = 0
+    tokens: int = 0
+    trained: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the owner of the loop does when something happens in it."""
+
+    on_step: Callable[[StepFacts], None]
+    on_save: Callable[[int], None]
+    on_eval: Callable[[int], None]
+    should_stop: Callable[[], bool]
+    settle: Callable[[StepFacts], int | None]
+
+
+class Trainer:
+    """Trains a model on batches for an objective; `run` is the loop."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        objective: Objective,
+        batches: Batches,
+        *,
+        masters: Masters,
+        optimizers: Sequence[torch.optim.Optimizer],
+        plan: Plan,
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.batches = batches
+        self.masters = masters
+        self.optimizers = optimizers
+        self.plan = plan
+        self.steps = plan.steps
+        self.micro_rows = plan.micro_rows
+        self.progress = Progress()
+        self._is_compiled = False
+        self._rates = [group["lr"] for one in optimizers for group in one.param_groups]
+        self.device = next(model.parameters()).device
+
+    def run(self, hooks: Hooks) -> None:
+        """Train from the present step to the last; raises Interruption after a requested stop."""
+        plan = self.plan
+        last_save = last_eval = time.monotonic()
+        while self.steps is None or self.progress.step < self.steps:
+            facts = self.step()
+            hooks.on_step(facts)
+            if self.steps is None:
+                self.steps = hooks.settle(facts)
+            stop, evaluate = (
+                hooks.should_stop(),
+                self._is_due(plan.eval_every, plan.eval_seconds, last_eval),
+            )
+            if stop or evaluate or self._must_save(last_save):
+                hooks.on_save(facts.step)
+                last_save = time.monotonic()
+            if stop and facts.step != self.steps:
+                raise Interruption(f"stopped after step {facts.step:,}, which is saved")
+            if evaluate:
+                hooks.on_eval(facts.step)
+                last_eval = time.monotonic()
+
+    def compile(self) -> None:
+        """Compile each block from the next step on: as fast as the whole, and sooner ready."""
+        for block in self.model.blocks:
+            block.compile(dynamic=False)
+        self._is_compiled = True
+
+    def eager(self) -> contextlib.AbstractContextManager[Any]:
+        """A block in which the model runs as it was written: other shapes would compile anew."""
+        if not self._is_compiled:
+            return contextlib.nullcontext()
+        return torch.compiler.set_stance("force_eager")
+
+    def step(self) -> StepFacts:
+        """One optimizer step on the next global batch."""
+        began = time.perf_counter()
+        number = self.progress.step
+        factor = self.plan.schedule.factor(number, self.steps)
+        batch = self.batches.batch(number)
+        loss = self.accumulate(batch)
+        gradients = self._sum.total()
+        norm = torch.nn.utils.get_total_norm(gradients)
+        skipped = not bool(torch.isfinite(norm) & torch.isfinite(loss))
+        if not skipped:
+            torch._foreach_mul_(gradients, (self.plan.clip / (norm + 1e-6)).clamp(max=1.0))
+            self._update(gradients, factor)
+        self._count(batch, skipped)
+        return StepFacts(
+            step=self.progress.step,
+            loss=float(loss),
+            tokens=self.progress.tokens,
+            trained=self.progress.trained,
+            learning_rate=self._rates[0] * factor,
+            gradient_norm=float(norm),
+            skipped=skipped,
+            seconds=time.perf_counter() - began,
+        )
+
+    def accumulate(self, batch: Batch) -> torch.Tensor:
+        """Forward and backward over the micro-batches; the mean loss over all targets."""
+        self._sum = GradientSum(pairwise=self.plan.pairwise)
+        mean = torch.zeros((), device=self.device)
+        for start in range(0, len(batch.inputs_BT), self.micro_rows):
+            micro = batch.micro(start, start + self.micro_rows).to(self.device)
+            loss = self.objective(self.model, micro) / batch.trained
+            loss.backward()
+            self._sum.add(self.masters.parameters)
+            mean += loss.detach()
+        return mean
+
+    def _update(self, gradients: list[torch.Tensor], factor: float) -> None:
+        self.masters.assign_gradients(gradients)
+        rates = iter(self._rates)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = next(rates) * factor
+            optimizer.step()
+        self.masters.publish()
+
+    def _count(self, batch: Batch, skipped: bool) -> None:
+        progress = self.progress
+        progress.step += 1
+        progress.tokens += batch.inputs_BT.numel()
+        progress.trained += 0 if skipped else batch.trained
+        progress.skipped += skipped
+        progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if skipped else 0
+        if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise TrainingError(
+                f"the loss was not finite for {MOST_SKIPPED_IN_A_ROW} steps in a row,"
+                f" up to step {progress.step:,}",
+                hint="the last good checkpoint is kept; try a lower `--learning-rate`",
+            )
+
+    def _must_save(self, last: float) -> bool:
+        plan, step = self.plan, self.progress.step
+        if self.steps is not None and step == plan.schedule.resumable_step(self.steps):
+            return True
+        return self._is_due(plan.save_every, plan.save_seconds, last)
+
+    def _is_due(self, every: int | None, seconds: float, last: float) -> bool:
+        """Whether something that comes every so many steps or seconds, and at the end, is due."""
+        if self.progress.step == self.steps:
+            return True
+        if every is not None:
+            return self.progress.step % every == 0
+        return time.monotonic() - last > seconds

@@ -1,0 +1,551 @@
+"""A workspace: a folder of artifacts, each of which is whole or is not there.
+
+Work happens in a `Draft` under `.drafts/`; leaving its `with` block writes the manifest and
+renames the folder into place, so where a `manifest.json` stands, the artifact is whole. A draft
+that was interrupted is taken up again by the same command; the lock on it dies with its process.
+
+    Workspace -> Draft -> Artifact (path + Manifest) -> input of the next Draft
+
+Knows nothing of what is inside an artifact. Opens no file that it does not hash or write.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from llmctl.durable import checksum, damage, fingerprint, sync, write_durably
+from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.registry import suggest
+
+FOLDERS = {
+    "corpus": "corpora",
+    "tokenizer": "tokenizers",
+    "tokens": "tokens",
+    "labeled": "labeled",
+    "model": "models",
+    "report": "reports",
+}
+MAKERS = {
+    "corpus": "llmctl collect demo",
+    "tokenizer": "llmctl tokenize",
+    "tokens": "llmctl tokenize",
+    "model": "llmctl pretrain",
+}
+MANIFEST = "manifest.json"
+PLAN = "draft.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What an artifact was made from: another artifact, or data from outside, by digest."""
+
+    kind: str
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The record of an artifact, written last.
+
+    `digest` stands for the content (all files by sha256); `seal` for the manifest itself.
+    `sort` says what a model is: `causal-lm`, `chat-lm` or `classifier`.
+    """
+
+    kind: str
+    name: str
+    digest: str
+    sort: str = ""
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    inputs: tuple[Input, ...] = ()
+    files: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    schema: int = 1
+
+    def to_json(self) -> str:
+        """The manifest as text, sealed against silent change."""
+        body = asdict(self)
+        return json.dumps(body | {"seal": _seal(body)}, indent=1, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def read(path: Path) -> "Manifest":
+        """Read a manifest; WorkspaceError where it is damaged or of a later llmctl."""
+        try:
+            body = json.loads(path.read_bytes())
+            seal = body.pop("seal")
+            if body["schema"] != 1:
+                raise WorkspaceError(
+                    f"{path} was written by another version of llmctl (schema {body['schema']})",
+                    hint="upgrade llmctl, or make the artifact anew with `--force`",
+                )
+            if seal != _seal(body):
+                raise ValueError("the seal does not match")
+            inputs = tuple(Input(**row) for row in body.pop("inputs"))
+            return Manifest(**body, inputs=inputs)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise WorkspaceError(
+                f"{path} is damaged: {error}",
+                hint="make the artifact anew with `--force`, or bring back a copy",
+            ) from error
+
+
+def _seal(body: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps(body))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A finished folder of the workspace and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def kind(self) -> str:
+        """What it is: `corpus`, `tokens`, `model` and so on."""
+        return self.manifest.kind
+
+    @property
+    def name(self) -> str:
+        """Its name, unique within its kind."""
+        return self.manifest.name
+
+    @property
+    def digest(self) -> str:
+        """The sha256 that stands for all its files."""
+        return self.manifest.digest
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was measured while it was made."""
+        return self.manifest.facts
+
+    @property
+    def label(self) -> str:
+        """How people see it: its folder in the workspace, such as `tokens/wikipedia`."""
+        return f"{FOLDERS[self.kind]}/{self.name}"
+
+    def as_input(self) -> Input:
+        """This artifact as the input of another."""
+        return Input(self.kind, self.name, self.digest)
+
+    def touch(self, file: str) -> Path:
+        """The path of one file after a look at its fast checksum; WorkspaceError if it changed."""
+        path, known = self.path / file, self.manifest.files[file]
+        if not path.exists() or checksum(path) != known["xxh3"]:
+            raise _changed(path)
+        return path
+
+    def verify(self) -> Iterator[Path]:
+        """Hash every file again, yielding the sound; WorkspaceError at the first that is not."""
+        for file, known in self.manifest.files.items():
+            path = self.path / file
+            if not path.exists() or fingerprint(path)["sha256"] != known["sha256"]:
+                raise _changed(path)
+            yield path
+
+    def check_sizes(self) -> None:
+        """Notice files that are gone or of another length; costs no reading."""
+        for file, known in self.manifest.files.items():
+            path = self.path / file
+            if not path.exists() or path.stat().st_size != known["bytes"]:
+                raise _changed(path)
+
+
+def _changed(path: Path) -> WorkspaceError:
+    return WorkspaceError(
+        f"{path} is missing or no longer what was written",
+        hint="make the artifact anew with `--force`, or bring back a copy",
+    )
+
+
+class Draft:
+    """An artifact in the making: a folder to write into and the plan that it follows.
+
+    `resumed` tells that an earlier attempt left work here. Call `finish` once, inside the block.
+    """
+
+    def __init__(self, workspace: "Workspace", plan: Mapping[str, Any]) -> None:
+        self.workspace = workspace
+        self.plan = dict(plan)
+        self.kind, self.name = str(plan["kind"]), str(plan["name"])
+        self.path = workspace.draft_path(self.kind, self.name)
+        self.resumed = self.path.exists()
+        self.artifact: Artifact | None = None
+        self._started = _now()
+
+    def finish(
+        self, *, facts: Mapping[str, Any], sort: str = "", device: str | None = None
+    ) -> Artifact:
+        """Write the manifest, the last of the files, and move the folder to its place."""
+        (self.path / PLAN).unlink(missing_ok=True)
+        files = {
+            path.relative_to(self.path).as_posix(): fingerprint(path)
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and path != self.path / MANIFEST
+        }
+        manifest = Manifest(
+            kind=self.kind,
+            name=self.name,
+            digest=_seal({name: known["sha256"] for name, known in files.items()}),
+            sort=sort,
+            config=self.plan["config"],
+            inputs=tuple(Input(**row) for row in self.plan["inputs"]),
+            files=files,
+            facts=dict(facts),
+            provenance=_provenance(self._started, device),
+        )
+        write_durably(self.path / MANIFEST, manifest.to_json().encode())
+        self.artifact = self.workspace.publish(self.path, manifest)
+        return self.artifact
+
+
+class Workspace:
+    """The folder in which all artifacts of a project live.
+
+    >>> with workspace.draft("corpus", "notes", config={}, inputs=()) as draft:
+    ...     (draft.path / "00000.arrow").write_bytes(b"...")
+    ...     draft.finish(facts={"documents": 1})
+    >>> workspace.find("corpus", "notes").facts
+    {'documents': 1}
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, kind: str, name: str) -> Path:
+        """Where the artifact `name` of a kind lives, or would."""
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"`{name}` cannot be a name",
+                hint="use letters, digits, `.`, `_` and `-`, beginning with a letter or digit",
+            )
+        return self.root / FOLDERS[kind] / name
+
+    def draft_path(self, kind: str, name: str) -> Path:
+        """Where the draft of an artifact lives, or would."""
+        return self.root / ".drafts" / self.path(kind, name).relative_to(self.root)
+
+    def artifacts(self, kind: str | None = None) -> list[Artifact]:
+        """All whole artifacts, of one kind or of all, oldest first."""
+        kinds = [kind] if kind else list(FOLDERS)
+        found = [
+            Artifact(path.parent, Manifest.read(path))
+            for one in kinds
+            for path in sorted((self.root / FOLDERS[one]).glob(f"*/{MANIFEST}"))
+        ]
+        return sorted(found, key=lambda one: str(one.manifest.provenance.get("finished", "")))
+
+    def drafts(self) -> list[tuple[str, str, Path]]:
+        """Kind, name and folder of everything unfinished."""
+        return [
+            (kind, path.parent.name, path.parent)
+            for kind, folder in FOLDERS.items()
+            for path in sorted((self.root / ".drafts" / folder).glob(f"*/{PLAN}"))
+        ]
+
+    def find(self, kind: str, name: str) -> Artifact:
+        """The artifact of that kind and name; WorkspaceError, with near names, if there is none."""
+        self._recover(kind, name)
+        path = self.path(kind, name) / MANIFEST
+        if path.exists():
+            return Artifact(path.parent, Manifest.read(path))
+        known = [one.parent.name for one in (self.root / FOLDERS[kind]).glob(f"*/{MANIFEST}")]
+        raise WorkspaceError(
+            f"there is no {kind} named `{name}` in {self.root}",
+            hint=suggest(name, known) if known else f"make one with `{MAKERS.get(kind, 'llmctl')}`",
+        )
+
+    def resolve(self, reference: str) -> Artifact:
+        """What `NAME` or `KIND/NAME` means; WorkspaceError where that is none or many."""
+        head, _, name = reference.rpartition("/")
+        if head:
+            kinds = {folder: kind for kind, folder in FOLDERS.items()} | {
+                one: one for one in FOLDERS
+            }
+            if head not in kinds:
+                raise ConfigError(f"`{head}` is no kind of artifact", hint=suggest(head, kinds))
+            return self.find(kinds[head], name)
+        found = [one for one in self.artifacts() if one.name == reference]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            labels = " or ".join(f"`{one.label}`" for one in found)
+            raise WorkspaceError(
+                f"`{reference}` names {len(found)} artifacts", hint=f"say {labels}"
+            )
+        raise WorkspaceError(
+            f"there is no artifact named `{reference}` in {self.root}",
+            hint=suggest(reference, [one.name for one in self.artifacts()]),
+        )
+
+    def newest(self, kind: str, *, sorts: Sequence[str] = ()) -> Artifact:
+        """The youngest artifact of a kind; of the first of `sorts` that has any, if given."""
+        found = self.artifacts(kind)
+        for sort in sorts or ("",):
+            fitting = [one for one in found if not sort or one.manifest.sort == sort]
+            if fitting:
+                return fitting[-1]
+        what = f"{kind} ({' or '.join(sorts)})" if sorts else kind
+        raise WorkspaceError(
+            f"there is no {what} in {self.root} yet",
+            hint=f"make one with `{MAKERS.get(kind, 'llmctl')}`",
+        )
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether a whole artifact of that kind and name stands here."""
+        return (self.path(kind, name) / MANIFEST).exists()
+
+    def model_folder(self, reference: str | None, *, sorts: Sequence[str] = ()) -> Path:
+        """The folder of a model to use: a NAME, NAME@STEP, a folder, or the newest of a sort.
+
+        A finished model's weights are checked against their fast checksum first.
+        """
+        if reference is not None and (Path(reference) / "config.json").is_file():
+            return Path(reference)
+        name, _, step = (reference or "").partition("@")
+        if step:
+            return self._checkpoint(name, step)
+        artifact = self.find("model", name) if name else self.newest("model", sorts=sorts)
+        for file in artifact.manifest.files:
+            if file.endswith(".safetensors") and "/" not in file:
+                artifact.touch(file)
+        return artifact.path
+
+    def _checkpoint(self, name: str, step: str) -> Path:
+        """The folder of a step of a model, finished or not; WorkspaceError, with what there is."""
+        folders = (
+            self.draft_path("model", name) / "checkpoints",
+            self.path("model", name) / "state",
+        )
+        found = {path.name: path for folder in folders for path in folder.glob("step-*")}
+        wanted = f"step-{int(step):08d}" if step.isdecimal() else step
+        if wanted not in found:
+            steps = ", ".join(str(int(one.removeprefix("step-"))) for one in sorted(found))
+            raise WorkspaceError(
+                f"model `{name}` has no checkpoint of step {step}",
+                hint=f"there are: {steps}" if steps else "it has none",
+            )
+        why = damage(found[wanted])
+        if why is not None:
+            raise WorkspaceError(f"{found[wanted]} is damaged: {why}", hint="use another step")
+        return found[wanted]
+
+    def take(self, kind: str, name: str | None, *, sorts: Sequence[str] = ()) -> Artifact:
+        """The artifact that a step is to read: the named one or the newest, whole and not stale."""
+        artifact = self.find(kind, name) if name else self.newest(kind, sorts=sorts)
+        artifact.check_sizes()
+        self._refuse_stale(artifact)
+        return artifact
+
+    def made(
+        self,
+        kind: str,
+        name: str,
+        *,
+        config: Mapping[str, Any],
+        inputs: Iterable[Input] = (),
+        growing: frozenset[str] = frozenset(),
+    ) -> Artifact | None:
+        """The artifact that this very plan has made already, None where it is still to be made.
+
+        Another plan under that name is refused, naming the keys that differ; keys in `growing`
+        (a training budget) may differ, and then None is returned.
+        """
+        self._recover(kind, name)
+        if not (self.path(kind, name) / MANIFEST).exists():
+            return None
+        artifact = self.find(kind, name)
+        plan = _plan(kind, name, config, inputs)
+        before = _plan(kind, name, artifact.manifest.config, artifact.manifest.inputs)
+        changed = differences(before, plan)
+        if set(changed) - {f"config.{key}" for key in growing}:
+            raise _other_plan(f"{artifact.label} was made", changed)
+        return None if changed else artifact
+
+    @contextlib.contextmanager
+    def draft(
+        self,
+        kind: str,
+        name: str,
+        *,
+        config: Mapping[str, Any],
+        inputs: Iterable[Input] = (),
+        force: bool = False,
+    ) -> Iterator[Draft]:
+        """Work on an artifact under its lock; a draft of the same plan is taken up again.
+
+        A draft of another plan is refused unless `force`, which begins anew. The draft stays
+        when the block raises.
+        """
+        plan = _plan(kind, name, config, inputs)
+        with self._lock(kind, name):
+            draft = Draft(self, plan)
+            if draft.resumed:
+                self._admit(draft, plan, force)
+            draft.path.mkdir(parents=True, exist_ok=True)
+            if not (draft.path / PLAN).exists():
+                write_durably(draft.path / PLAN, json.dumps(plan, indent=1).encode())
+            yield draft
+            assert draft.artifact is not None, "a draft must be finished inside its block"
+
+    def unfinished(self, kind: str, name: str) -> dict[str, Any] | None:
+        """The plan of a draft that waits to be taken up again, if there is one."""
+        path = self.draft_path(kind, name) / PLAN
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def publish(self, source: Path, manifest: Manifest) -> Artifact:
+        """Move a folder with a manifest to its place; what stood there goes once it does."""
+        target = self.path(manifest.kind, manifest.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replaced = source.with_name(f"{source.name}.replaced")
+        if target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            target.rename(replaced)
+        source.rename(target)
+        sync(target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return Artifact(target, manifest)
+
+    def _admit(self, draft: Draft, plan: Mapping[str, Any], force: bool) -> None:
+        before = self.unfinished(draft.kind, draft.name)
+        changed = differences(before, plan) if before else {}
+        if changed and not force:
+            raise _other_plan(f"an unfinished {draft.kind} `{draft.name}` was begun", changed)
+        if changed or before is None or force:
+            shutil.rmtree(draft.path)
+            draft.resumed = False
+
+    def _recover(self, kind: str, name: str) -> None:
+        """Finish a publication that a kill cut between its two renames."""
+        source = self.draft_path(kind, name)
+        if (source / MANIFEST).exists() and not (source / PLAN).exists():
+            with self._lock(kind, name):
+                self.publish(source, Manifest.read(source / MANIFEST))
+
+    def _refuse_stale(self, artifact: Artifact) -> None:
+        for made_from in artifact.manifest.inputs:
+            if made_from.kind not in FOLDERS:
+                continue
+            path = self.path(made_from.kind, made_from.name) / MANIFEST
+            if not path.exists():
+                continue
+            present = Artifact(path.parent, Manifest.read(path))
+            if present.digest != made_from.digest:
+                raise WorkspaceError(
+                    f"{artifact.label} is stale: {present.label} has changed since it was made",
+                    hint=f"make {artifact.label} anew with `--force` on the command that made it",
+                )
+            # A tokenizer is as good on text that has changed since: its ids stay what they are.
+            if present.kind != "tokenizer":
+                self._refuse_stale(present)
+
+    @contextlib.contextmanager
+    def _lock(self, kind: str, name: str) -> Iterator[None]:
+        path = self.draft_path(kind, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        owner = path.with_name(f"{path.name}.owner")
+        lock = FileLock(path.with_name(f"{path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+            raise WorkspaceError(
+                f"{FOLDERS[kind]}/{name} is being made by {who}",
+                hint="wait for it to end, or choose another `--name`",
+            ) from error
+        try:
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+
+def _plan(
+    kind: str, name: str, config: Mapping[str, Any], inputs: Iterable[Input]
+) -> dict[str, Any]:
+    rows = [asdict(one) for one in inputs]
+    return json.loads(
+        json.dumps({"kind": kind, "name": name, "config": dict(config), "inputs": rows})
+    )
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys, dotted, whose values differ between two nested dicts, with both values."""
+    old, new = dict(_leaves("", before)), dict(_leaves("", after))
+    return {
+        key: (old.get(key), new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    }
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, one in value.items():
+            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), one)
+    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        for one in value:
+            yield from _leaves(f"{prefix}.{one.get('name', '')}", one)
+    else:
+        yield prefix, value
+
+
+def _other_plan(what: str, changed: Mapping[str, tuple[Any, Any]]) -> WorkspaceError:
+    told = ", ".join(
+        f"{key.removeprefix('config.')} {_short(old)} -> {_short(new)}"
+        for key, (old, new) in changed.items()
+    )
+    return WorkspaceError(
+        f"{what} with other settings: {told}",
+        hint="`--force` makes it anew; another `--name` keeps both",
+    )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:18]}…{text[-18:]}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _provenance(started: str, device: str | None) -> dict[str, Any]:
+    return {
+        "started": started,
+        "finished": _now(),
+        "llmctl": metadata.version("llmctl"),
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+        "platform": platform.platform(),
+        "commit": _commit(),
+        "device": device or platform.machine(),
+    }
+
+
+def _commit() -> str | None:
+    """The git commit of the folder that the user works in, where there is one."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    told = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return told.stdout.strip() or None

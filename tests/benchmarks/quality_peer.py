@@ -1,0 +1,85 @@
+"""NanoGPT's model and recipe for a stretch of wall time, for `time_to_quality.py`.
+
+Runs in the peers' environment and imports nothing of llmctl.
+"""
+
+import time
+
+BEGAN = time.perf_counter()
+
+import json  # noqa: E402
+import math  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+RATE, FLOOR, WARMUP = 1e-3, 1e-4, 100
+EVAL_ROWS = 64
+
+
+def main() -> None:
+    """Train until the time is up, score the whole held-out text, print one line of JSON."""
+    job = json.loads(sys.argv[1])
+    sys.path.insert(0, job["nanogpt"])
+    from model import GPT, GPTConfig  # noqa: PLC0415
+
+    torch.manual_seed(1337)
+    data = Path(job["data"])
+    meta = json.loads((data / "meta.json").read_text())
+    shape = {"n_layer": job["layers"], "n_head": job["heads"], "n_embd": job["width"]}
+    context, rows = job["context"], job["batch"]
+    model = GPT(
+        GPTConfig(
+            block_size=context, vocab_size=meta["vocab_size"], dropout=0.0, bias=False, **shape
+        )
+    )
+    optimizer = model.configure_optimizers(0.1, RATE, (0.9, 0.99), "cpu")
+    ids = np.memmap(data / "train.bin", dtype=np.uint16, mode="r")
+    steps, elapsed = 0, time.perf_counter() - BEGAN
+    while elapsed < job["seconds"]:
+        fall = 0.5 * (1 + math.cos(math.pi * elapsed / job["seconds"]))
+        rate = min(1.0, (steps + 1) / WARMUP) * (FLOOR + (RATE - FLOOR) * fall)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        starts = torch.randint(len(ids) - context - 1, (rows,)).tolist()
+        window = np.stack([ids[start : start + context + 1] for start in starts]).astype(np.int64)
+        inputs, targets = torch.from_numpy(window[:, :-1]), torch.from_numpy(window[:, 1:])
+        model(inputs.contiguous(), targets.contiguous())[1].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        steps, elapsed = steps + 1, time.perf_counter() - BEGAN
+    loss = score(model, data / "val.bin", context)
+    tokens = len(np.memmap(data / "val.bin", dtype=np.uint16, mode="r"))
+    print(
+        json.dumps(
+            {
+                "wall": elapsed,
+                "steps": steps,
+                "tokens": steps * rows * context,
+                "val_loss": loss,
+                "val_bits_per_byte": loss / math.log(2) * tokens / meta["val_bytes"],
+            }
+        )
+    )
+
+
+@torch.no_grad()
+def score(model: Any, path: Path, context: int) -> float:
+    """The mean loss over all whole windows of a file."""
+    ids = np.fromfile(path, dtype=np.uint16).astype(np.int64)
+    windows = (len(ids) - 1) // context
+    total = 0.0
+    for first in range(0, windows, EVAL_ROWS):
+        starts = np.arange(first, min(first + EVAL_ROWS, windows)) * context
+        rows = torch.from_numpy(ids[starts[:, None] + np.arange(context + 1)])
+        loss = model(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())[1]
+        total += loss.item() * len(starts)
+    return total / windows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Training tokens a second of `llmctl pretrain` beside its peers, interleaved, medians.
+
+    python tests/benchmarks/train_speed.py --bench BENCH --shape 10M --python PEERS/venv/bin/python
+
+Peers run in `--python`, an environment with litgpt and transformers; nanoGPT is imported from
+`--nanogpt DIR`. Every peer is a loop of its own model, its own loss and AdamW over the same
+shape; ours is the command itself. FLOPs a token are equal but for the head (272 to 65).
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SHAPES = {
+    "10M": {"layers": 6, "heads": 6, "width": 384, "context": 256, "batch": 16},
+    "30M": {"layers": 8, "heads": 8, "width": 512, "context": 512, "batch": 8},
+}
+DATA = {"10M": "shakespeare", "30M": "novels"}
+
+
+def main() -> None:
+    """Run the rounds and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bench", type=Path, required=True)
+    parser.add_argument("--shape", choices=SHAPES, required=True)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--nanogpt", type=Path)
+    parser.add_argument("--peers", default="nanogpt,litgpt,hfllama,hfgpt2")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--compile", default="off")
+    given = parser.parse_args()
+    data = given.bench / DATA[given.shape]
+    rates: dict[str, list[float]] = {}
+    for _ in range(given.rounds):
+        rates.setdefault("llmctl", []).append(
+            ours(data, SHAPES[given.shape], given.steps, given.compile)
+        )
+        for peer in given.peers.split(","):
+            rates.setdefault(peer, []).append(
+                peer_rate(given.python, peer, data, SHAPES[given.shape], given)
+            )
+    best = max(statistics.median(row) for name, row in rates.items() if name != "llmctl")
+    for name, row in rates.items():
+        median = statistics.median(row)
+        spread = f"[{min(row):,.0f}-{max(row):,.0f}]"
+        print(f"{name:10} {median:8,.0f} tokens/s {spread:16} {median / best:.2f} x best peer")
+
+
+def ours(data: Path, shape: dict[str, int], steps: int, compile_: str) -> float:
+    """The median rate of `llmctl pretrain --optimizer adamw` over its steps."""
+    flags = [f"--{key}={value}" for key, value in shape.items()]
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "llmctl", "pretrain", "--json", "--optimizer=adamw"]
+        command += [*flags, f"--steps={steps}", "--force", f"--compile={compile_}"]
+        place = [f"--workspace={data / 'workspace'}", f"--name=speed-{Path(name).name}"]
+        done = subprocess.run([*command, *place], capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout)["facts"]["tokens_per_second"])
+
+
+def peer_rate(
+    python: str, peer: str, data: Path, shape: dict[str, int], given: argparse.Namespace
+) -> float:
+    """The median rate of a peer's loop, in its own environment."""
+    worker = Path(__file__).with_name("train_peer.py")
+    job = {"peer": peer, "data": str(data), "steps": given.steps, "nanogpt": str(given.nanogpt)}
+    command = [python, str(worker), json.dumps(job | shape)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Collecting: everything is counted, and nobody sees in the corpus how it was made."""
+
+from pathlib import Path
+
+import pytest
+
+from llmctl.data import collecting
+from llmctl.data.collecting import bundles, collect_bundle
+from llmctl.data.sources.files import Files
+from llmctl.errors import DataError
+from llmctl.shards import ShardReader
+from llmctl.stages.collect import Collect, run
+from llmctl.workspace import Artifact, Workspace
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Good files, an empty one, a binary one and a truncated archive."""
+    place = tmp_path / "odd"
+    place.mkdir()
+    for number in range(12):
+        (place / f"good-{number:02d}.txt").write_text(f"Text number {number}. " * 40)
+    (place / "empty.txt").write_bytes(b"")
+    (place / "picture.txt").write_bytes(bytes(range(256)) * 20)
+    (place / "cut.txt.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc")
+    (place / "mojibake.txt").write_text("a cafÃ© in GenÃ¨ve, naturally")
+    return place
+
+
+def collect(folder: Path, workspace: Path, **knobs: int) -> Artifact:
+    made = run(Collect(source=Files(paths=(str(folder),)), **knobs), Workspace(workspace))
+    assert isinstance(made, Artifact)
+    return made
+
+
+def files(artifact: Artifact) -> dict[str, str]:
+    return {name: str(known["sha256"]) for name, known in artifact.manifest.files.items()}
+
+
+def test_every_file_is_kept_or_dropped_with_a_reason(folder: Path, tmp_path: Path) -> None:
+    made = collect(folder, tmp_path / "workspace")
+
+    reader = ShardReader(made.path)
+    assert made.facts["documents"] == reader.rows == 13
+    assert made.facts["documents"] + sum(made.facts["dropped"].values()) == 16
+    assert any("empty.txt" in case for cases in made.facts["cases"].values() for case in cases)
+    assert sum(made.facts["remarks"].values()) >= 1
+
+
+def test_the_corpus_does_not_depend_on_the_number_of_processes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "LEAST_BYTES", 2000)
+    monkeypatch.setattr("llmctl.stages.collect.ALONE_BYTES", 0)
+
+    alone = collect(folder, tmp_path / "one", workers=1)
+    together = collect(folder, tmp_path / "two", workers=2)
+
+    assert len([name for name in files(alone) if name.endswith(".arrow")]) > 3
+    assert files(alone) == files(together)
+
+
+def test_an_interrupted_collection_goes_on_to_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "LEAST_BYTES", 2000)
+    whole = collect(folder, tmp_path / "whole")
+    done: list[int] = []
+
+    def failing(source: Files, bundle: collecting.Bundle, *rest: object) -> collecting.Tally:
+        if len(done) == 3:
+            raise MemoryError
+        done.append(bundle.number)
+        return collect_bundle(source, bundle, *rest)  # pyright: ignore[reportArgumentType]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting, "collect_bundle", failing)
+        with pytest.raises(MemoryError):
+            collect(folder, tmp_path / "cut")
+
+    assert files(collect(folder, tmp_path / "cut")) == files(whole)
+
+
+def test_nothing_left_is_an_error_that_names_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_bytes(b"")
+
+    with pytest.raises(DataError, match="empty"):
+        collect(tmp_path / "empty.txt", tmp_path / "workspace")
+
+
+def test_bundles_keep_the_order_of_the_parts(folder: Path) -> None:
+    parts = Files(paths=(str(folder),)).parts()
+
+    together = [part for bundle in bundles(parts) for part in bundle.parts]
+
+    assert together == list(parts)

@@ -1,0 +1,232 @@
+"""Resume: a run that was killed, at any moment and any number of times, ends in the same bits."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from llmctl.errors import Interruption, TrainingError
+from llmctl.stages.pretrain import Pretrain, run
+from llmctl.train import checkpoint
+from llmctl.train.journal import Journal
+from llmctl.workspace import Artifact, Workspace
+
+STEPS = 30
+RUN = {
+    "layers": 2,
+    "width": 32,
+    "heads": 2,
+    "context": 32,
+    "batch": 8,
+    "steps": STEPS,
+    "save_every": 3,
+    "eval_every": 10,
+    "deterministic": True,
+}
+
+
+def trained(workspace: Workspace, name: str, **changes: Any) -> Artifact:
+    made = run(Pretrain(**(RUN | {"name": name} | changes)), workspace)
+    assert isinstance(made, Artifact)
+    return made
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    timed = {"seconds", "tokens_per_second", "mfu"}
+    return [{key: row[key] for key in row if key not in timed} for row in rows]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert metrics(one) == metrics(other)
+    (state,) = (one / "state").glob("step-*")
+    for file in ("model.safetensors", f"state/{state.name}/optimizer.safetensors"):
+        mine, theirs = load_file(one / file), load_file(other / file)
+        assert mine.keys() == theirs.keys()
+        assert all(mine[key].tobytes() == theirs[key].tobytes() for key in mine)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_workspace: Workspace) -> Artifact:
+    return trained(tiny_workspace, "whole")
+
+
+# Imports once and forks for every attempt, so that twenty real kills cost seconds.
+KILLER = """
+    import os, random, signal, sys, time
+    from pathlib import Path
+    import torch
+    from llmctl.console import console
+    from llmctl.stages.pretrain import Pretrain, run
+    from llmctl.workspace import Workspace
+    import llmctl.train.pretraining, llmctl.evals.model_report
+
+    torch.set_num_threads(1)
+    root, knobs = sys.argv[1], eval(sys.argv[2])
+    kills, longest = int(sys.argv[3]), float(sys.argv[4])
+    console.configure(is_quiet=True)
+    delays = random.Random(1234)
+    killed = runs = 0
+    while killed < kills or runs == 0:
+        child = os.fork()
+        if child == 0:
+            run(Pretrain(**knobs, name=f"killed-{runs}"), Workspace(Path(root)))
+            os._exit(0)
+        # Once there were enough kills, the last run is let through.
+        deadline = time.monotonic() + (delays.uniform(0, longest) if killed < kills else 600)
+        ended = 0
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.001)
+            ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert os.waitstatus_to_exitcode(status) == 0
+            runs += 1
+        else:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            killed += 1
+    print(killed, runs)
+"""
+
+
+@pytest.mark.slow
+def test_random_kills_leave_no_trace_in_the_result(
+    tiny_workspace: Workspace, whole: Artifact, request: pytest.FixtureRequest
+) -> None:
+    kills = str(request.config.getoption("--kills"))
+    command = [sys.executable, "-c", textwrap.dedent(KILLER), str(tiny_workspace.root)]
+
+    done = subprocess.run(
+        [*command, repr(RUN), kills, "0.35"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    killed, runs = done.stdout.split()
+    assert killed == kills
+    for number in range(int(runs)):
+        assert_same_run(whole.path, tiny_workspace.find("model", f"killed-{number}").path)
+
+
+def test_a_fault_in_the_evaluation_loses_no_step(
+    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmctl.train.pretraining.score", fault)
+        with pytest.raises(MemoryError):
+            trained(tiny_workspace, "faulty")
+
+    resumed = trained(tiny_workspace, "faulty")
+
+    assert resumed.facts["resumed_from"] == 10
+    assert_same_run(whole.path, resumed.path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
+    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    name = f"stopped-{number}"
+
+    def stop_at(step: int) -> Any:
+        add = Journal.add
+
+        def adding(self: Journal, row: dict[str, Any]) -> None:
+            add(self, row)
+            if row["step"] == step:
+                os.kill(os.getpid(), number)
+
+        return adding
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmctl.train.journal.Journal.add", stop_at(7))
+        with pytest.raises(Interruption, match="step 7") as stop:
+            trained(tiny_workspace, name)
+
+    resumed = trained(tiny_workspace, name)
+
+    assert stop.value.exit_code == 130
+    assert "same command" in str(stop.value.hint)
+    assert resumed.facts["resumed_from"] == 7
+    assert_same_run(whole.path, resumed.path)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "trainer.json"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
+    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    name = f"damaged-{file.partition('.')[0]}"
+    _break_off(tiny_workspace, monkeypatch, name)
+    draft = tiny_workspace.draft_path("model", name)
+    newest = sorted((draft / "checkpoints").glob("step-*"))[-1]
+    content = bytearray((newest / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / file).write_bytes(content)
+
+    resumed = trained(tiny_workspace, name)
+
+    assert resumed.facts["resumed_from"] < int(newest.name.removeprefix("step-"))
+    assert_same_run(whole.path, resumed.path)
+
+
+def _break_off(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmctl.train.pretraining.score", fault)
+        with pytest.raises(MemoryError):
+            trained(workspace, name)
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(
+    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = checkpoint.save_file
+
+    def full(tensors: Any, path: Path) -> None:
+        if "step-00000009" in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(tensors, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(TrainingError, match="No space left") as refusal:
+            trained(tiny_workspace, "full")
+
+    resumed = trained(tiny_workspace, "full")
+
+    assert "step-00000006" in str(refusal.value.hint)
+    assert resumed.facts["resumed_from"] == 6
+    assert_same_run(whole.path, resumed.path)
+
+
+def test_a_larger_budget_continues_from_before_the_decay(
+    tiny_workspace: Workspace, whole: Artifact
+) -> None:
+    trained(tiny_workspace, "longer", steps=STEPS, warmup=5)
+
+    longer = trained(tiny_workspace, "longer", steps=2 * STEPS, warmup=5)
+
+    anew = trained(tiny_workspace, "anew", steps=2 * STEPS, warmup=5)
+    assert longer.facts["resumed_from"] == STEPS // 2
+    assert longer.facts["steps"] == 2 * STEPS
+    assert_same_run(anew.path, longer.path)
+
+
+def test_the_same_command_after_the_end_makes_nothing_anew(
+    tiny_workspace: Workspace, whole: Artifact
+) -> None:
+    again = trained(tiny_workspace, "whole")
+
+    assert again.manifest.provenance == whole.manifest.provenance

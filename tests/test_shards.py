@@ -1,0 +1,68 @@
+"""Shards: what was written comes back, opens elsewhere, and no flipped bit passes."""
+
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pytest
+
+from llmctl import shards
+from llmctl.errors import DataError
+from llmctl.shards import ShardReader, ShardWriter, tokens_schema, write_index
+
+ROWS = [("a", [1, 2, 3], 7), ("b", [4], 2), ("c", [5, 6], 5)]
+
+
+def write(directory: Path, *, batches: int = 3) -> Path:
+    schema = tokens_schema("uint16")
+    with ShardWriter(directory, schema) as writer:
+        for _ in range(batches):
+            columns = [list(column) for column in zip(*ROWS, strict=True)]
+            writer.write(pa.record_batch(columns, schema=schema), tokens=6)
+    write_index(directory, schema, writer.shards)
+    return directory
+
+
+def test_batches_come_back_as_written(tmp_path: Path) -> None:
+    reader = ShardReader(write(tmp_path))
+
+    assert reader.rows == 9
+    assert [batch.column("ids").to_pylist() for batch in reader] == [[[1, 2, 3], [4], [5, 6]]] * 3
+    assert [reader.tokens_of(index) for index in range(len(reader))] == [6, 6, 6]
+
+
+def test_datasets_opens_a_folder_of_shards(tmp_path: Path) -> None:
+    opened = datasets.load_from_disk(str(write(tmp_path)))
+
+    assert opened["document"][:3] == ["a", "b", "c"]
+
+
+def test_several_files_are_read_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 100)
+
+    reader = ShardReader(write(tmp_path))
+
+    assert len(reader.shards) == 3
+    assert reader.rows == 9
+
+
+def test_no_flipped_bit_of_a_shard_passes(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "00000.arrow"
+    content = path.read_bytes()
+
+    for place in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        with pytest.raises(DataError, match=r"00000\.arrow"):
+            list(ShardReader(tmp_path))
+
+
+@pytest.mark.parametrize("length", [0, 100, -1])
+def test_a_shard_cut_short_is_named(tmp_path: Path, length: int) -> None:
+    path = write(tmp_path) / "00000.arrow"
+    path.write_bytes(path.read_bytes()[:length])
+
+    with pytest.raises(DataError, match=r"00000\.arrow"):
+        list(ShardReader(tmp_path))

@@ -1,0 +1,174 @@
+"""The main job as a user types it: raw text in, a model that writes out, in one workspace."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import datasets
+import pytest
+import transformers
+
+SMALL = "--layers 2 --width 64 --heads 2 --context 64 --batch 16 --steps 60 --seed 1".split()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("story")
+    (folder / "notes").mkdir()
+    for name, text in sorted(topics.items())[:40]:
+        (folder / "notes" / f"{name}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def llmctl(place: Path, *words: str, code: int = 0) -> Any:
+    command = [sys.executable, "-m", "llmctl", *words, "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=place, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def story(place: Path) -> dict[str, Any]:
+    return {
+        "collect": llmctl(place, "collect", "files", "notes"),
+        "tokenize": llmctl(place, "tokenize", "--vocab-size", "512"),
+        "pretrain": llmctl(place, "pretrain", *SMALL),
+        "predict": llmctl(place, "predict", "The name of the ___"),
+        "generate": llmctl(place, "generate", "The name", "--max-tokens", "12"),
+    }
+
+
+def test_every_step_names_what_it_made_and_gives_its_facts(story: dict[str, Any]) -> None:
+    labels = {
+        step: (story[step]["artifact"]["kind"], story[step]["artifact"]["name"])
+        for step in ("collect", "tokenize", "pretrain")
+    }
+
+    assert labels == {
+        "collect": ("corpus", "notes"),
+        "tokenize": ("tokens", "notes"),
+        "pretrain": ("model", "base"),
+    }
+    assert story["collect"]["facts"]["documents"] == 40
+    assert story["tokenize"]["facts"]["vocab_size"] == 512
+
+
+def test_the_model_learns(story: dict[str, Any], place: Path) -> None:
+    lines = (place / "workspace/models/base/metrics.jsonl").read_text().splitlines()
+    losses = [row["loss"] for row in map(json.loads, lines) if "loss" in row]
+
+    assert losses[-1] < 0.8 * losses[0]
+    assert story["pretrain"]["facts"]["val_loss"] < 0.8 * losses[0]
+
+
+def test_tokens_are_accounted_for(story: dict[str, Any]) -> None:
+    facts = story["pretrain"]["facts"]
+
+    accounted = facts["tokens_trained"] + facts["tokens_padded"] + facts["tokens_dropped"]
+    assert facts["tokens"] == 60 * 16 * 64 == accounted
+
+
+def test_the_next_tokens_are_a_distribution(story: dict[str, Any]) -> None:
+    (prediction,) = story["predict"]["predictions"]
+    probabilities = [row["probability"] for row in prediction["next"]]
+
+    assert len(probabilities) == 10
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < sum(probabilities) <= 1
+
+
+def test_the_model_writes_on(story: dict[str, Any]) -> None:
+    (completion,) = story["generate"]["completions"]
+
+    assert completion["tokens"] == 12
+    assert completion["text"]
+
+
+def test_transformers_and_datasets_open_everything_with_no_conversion(
+    story: dict[str, Any], place: Path
+) -> None:
+    workspace = place / "workspace"
+
+    corpus = datasets.load_from_disk(str(workspace / "corpora/notes"))
+    tokens = datasets.load_from_disk(str(workspace / "tokens/notes"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(workspace / "models/base")
+    model = transformers.AutoModelForCausalLM.from_pretrained(workspace / "models/base")
+
+    assert len(corpus) == 40
+    assert tokens["train"][0]["ids"][0] == tokenizer.eos_token_id
+    assert model.config.vocab_size == 512
+    assert tokenizer.decode(tokenizer("a b", add_special_tokens=False)["input_ids"]) == "a b"
+
+
+def test_lineage_reaches_from_the_model_to_the_source(story: dict[str, Any], place: Path) -> None:
+    tree = llmctl(place, "show", "models/base", "--lineage")
+
+    (tokens,) = tree["inputs"]
+    corpus, tokenizer = tokens["inputs"]
+    assert tokens["label"] == "tokens/notes"
+    assert (corpus["label"], tokenizer["label"]) == ("corpora/notes", "tokenizers/default")
+    assert "outside" in corpus["inputs"][0]["label"]
+
+
+def test_verify_passes_and_names_a_file_that_was_touched(
+    story: dict[str, Any], place: Path
+) -> None:
+    assert len(llmctl(place, "verify")["verified"]) == 4
+    path = place / "workspace/models/base/model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+    refusal = llmctl(place, "verify", "models/base", code=3)
+
+    content[-5] ^= 1
+    path.write_bytes(content)
+    assert refusal["error"]["code"] == 3
+    assert "model.safetensors" in refusal["error"]["message"]
+
+
+def test_the_report_is_one_page_that_needs_no_other_file(
+    story: dict[str, Any], place: Path
+) -> None:
+    page = (place / "workspace/models/base/report.html").read_text(encoding="utf-8")
+
+    assert "models/base" in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+    assert (place / "workspace/models/base/loss.png").stat().st_size > 10_000
+
+
+def test_a_changed_corpus_stops_pretraining_by_name(story: dict[str, Any], place: Path) -> None:
+    (place / "notes" / "extra.txt").write_text("one more note " * 30, encoding="utf-8")
+    changed = llmctl(place, "collect", "files", "notes", code=3)
+    llmctl(place, "collect", "files", "notes", "--force")
+
+    stale = llmctl(place, "pretrain", "--name", "other", *SMALL, code=3)
+
+    assert "other settings" in changed["error"]["message"]
+    assert "corpora/notes has changed" in stale["error"]["message"]
+
+
+def test_the_example_scores_what_the_model_says_of_the_small_world(
+    story: dict[str, Any], place: Path
+) -> None:
+    script = Path(__file__).parents[1] / "examples" / "demo" / "score_probes.py"
+
+    done = subprocess.run(
+        [sys.executable, str(script), "workspace"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    kinds = [line.split()[0] for line in done.stdout.splitlines()]
+    assert kinds == ["told", "held-out", "once"]

@@ -1,0 +1,220 @@
+"""The workspace: an artifact is whole or not there, whatever happens while it is made."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.workspace import Artifact, Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+def make(
+    workspace: Workspace, name: str = "notes", *, kind: str = "corpus", text: str = "a", **plan
+) -> Artifact:
+    settings = {"config": {"limit": 1}, "inputs": ()} | plan
+    with workspace.draft(kind, name, **settings) as draft:
+        (draft.path / "text.txt").write_text(text)
+        return draft.finish(facts={"documents": 1})
+
+
+def break_off(workspace: Workspace, name: str, **config: int) -> None:
+    """Leave an artifact half made, as a fault would."""
+
+    def fail() -> None:
+        with workspace.draft("corpus", name, config=config) as draft:
+            (draft.path / "half.txt").write_text("half")
+            raise RuntimeError("fault")
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+
+def test_an_artifact_is_found_with_its_facts_once_it_is_finished(workspace: Workspace) -> None:
+    made = make(workspace)
+
+    found = workspace.find("corpus", "notes")
+
+    assert found.facts == {"documents": 1}
+    assert found.digest == made.digest
+    assert found.path == workspace.root / "corpora" / "notes"
+
+
+def test_a_step_that_fails_leaves_a_draft_and_no_artifact(workspace: Workspace) -> None:
+    break_off(workspace, "notes")
+
+    with pytest.raises(WorkspaceError, match="no corpus named `notes`"):
+        workspace.find("corpus", "notes")
+    assert [name for _, name, _ in workspace.drafts()] == ["notes"]
+
+
+def test_the_same_command_takes_its_draft_up_again(workspace: Workspace) -> None:
+    break_off(workspace, "notes")
+
+    with workspace.draft("corpus", "notes", config={}) as draft:
+        assert draft.resumed
+        assert (draft.path / "half.txt").read_text() == "half"
+        draft.finish(facts={})
+
+
+def test_a_draft_of_other_settings_is_refused_by_key_until_forced(workspace: Workspace) -> None:
+    break_off(workspace, "a", limit=1)
+
+    with (
+        pytest.raises(WorkspaceError, match="limit 1 -> 2"),
+        workspace.draft("corpus", "a", config={"limit": 2}),
+    ):
+        pass
+    with workspace.draft("corpus", "a", config={"limit": 2}, force=True) as draft:
+        assert not (draft.path / "half.txt").exists()
+        draft.finish(facts={})
+
+
+def test_made_knows_the_same_plan_and_refuses_another_by_key(workspace: Workspace) -> None:
+    make(workspace)
+
+    assert workspace.made("corpus", "notes", config={"limit": 1}) is not None
+    assert workspace.made("corpus", "other", config={"limit": 1}) is None
+    with pytest.raises(WorkspaceError, match="limit 1 -> 5"):
+        workspace.made("corpus", "notes", config={"limit": 5})
+
+
+def test_a_larger_budget_alone_lets_an_artifact_be_made_on(workspace: Workspace) -> None:
+    make(workspace, config={"steps": 10, "seed": 0})
+    growing = frozenset({"steps"})
+
+    longer = workspace.made("corpus", "notes", config={"steps": 20, "seed": 0}, growing=growing)
+
+    assert longer is None
+    with pytest.raises(WorkspaceError, match="seed 0 -> 1"):
+        workspace.made("corpus", "notes", config={"steps": 20, "seed": 1}, growing=growing)
+
+
+def test_an_input_that_has_changed_since_stops_the_step_by_name(workspace: Workspace) -> None:
+    corpus = make(workspace)
+    make(workspace, kind="tokens", inputs=[corpus.as_input()])
+    make(workspace, text="b", force=True)
+
+    with pytest.raises(WorkspaceError, match=r"tokens/notes is stale: corpora/notes has changed"):
+        workspace.take("tokens", "notes")
+
+
+def test_an_input_made_anew_with_the_same_content_is_not_stale(workspace: Workspace) -> None:
+    corpus = make(workspace)
+    tokens = make(workspace, kind="tokens", inputs=[corpus.as_input()])
+    make(workspace, force=True)
+
+    assert workspace.take("tokens", "notes").digest == tokens.digest
+
+
+@pytest.mark.parametrize("file", ["text.txt", "manifest.json"])
+def test_one_flipped_bit_is_found_in_the_files_and_in_the_manifest(
+    workspace: Workspace, file: str
+) -> None:
+    artifact = make(workspace, text="the quick brown fox" * 100)
+    path = artifact.path / file
+    content = bytearray(path.read_bytes())
+
+    for place in range(0, len(content), max(1, len(content) // 40)):
+        flipped = content.copy()
+        flipped[place] ^= 4
+        path.write_bytes(flipped)
+        with pytest.raises(WorkspaceError, match=file):
+            list(workspace.find("corpus", "notes").verify())
+
+
+def test_a_lost_file_is_named_when_the_artifact_is_taken(workspace: Workspace) -> None:
+    artifact = make(workspace)
+    (artifact.path / "text.txt").unlink()
+
+    with pytest.raises(WorkspaceError, match=r"text\.txt"):
+        workspace.take("corpus", "notes")
+
+
+def test_a_missing_name_is_answered_with_the_nearest(workspace: Workspace) -> None:
+    make(workspace, "wikipedia")
+
+    with pytest.raises(WorkspaceError) as refusal:
+        workspace.find("corpus", "wikipdia")
+
+    assert "wikipedia" in str(refusal.value.hint)
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
+def test_names_that_could_leave_the_workspace_are_refused(workspace: Workspace, name: str) -> None:
+    with pytest.raises(ConfigError):
+        workspace.path("corpus", name)
+
+
+def test_the_newest_artifact_of_a_sort_is_taken_by_default(workspace: Workspace) -> None:
+    make(workspace, "first")
+    make(workspace, "second")
+
+    assert workspace.newest("corpus").name == "second"
+    with pytest.raises(WorkspaceError, match="causal-lm"):
+        workspace.newest("model", sorts=("causal-lm",))
+
+
+MAKER = """
+    import sys, time
+    from pathlib import Path
+    from llmctl.workspace import Workspace
+    workspace = Workspace(Path(sys.argv[1]))
+    with workspace.draft("corpus", "notes", config={}, force=True) as draft:
+        print("ready", flush=True)
+        for number in range(30):
+            (draft.path / f"{number}.txt").write_text("x" * 1000)
+        if len(sys.argv) > 2:
+            time.sleep(60)
+        draft.finish(facts={})
+"""
+
+
+def maker(workspace: Workspace, *more: str) -> subprocess.Popen[str]:
+    code = textwrap.dedent(MAKER)
+    command = [sys.executable, "-c", code, str(workspace.root), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_second_process_is_told_who_makes_it_and_the_lock_dies_with_its_owner(
+    workspace: Workspace,
+) -> None:
+    owner = maker(workspace, "sleep")
+    assert owner.stdout is not None
+    owner.stdout.readline()
+
+    with (
+        pytest.raises(WorkspaceError, match=f"made by process {owner.pid}"),
+        workspace.draft("corpus", "notes", config={}),
+    ):
+        pass
+    owner.kill()
+    owner.communicate()
+    with workspace.draft("corpus", "notes", config={}) as draft:
+        draft.finish(facts={})
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_a_draft_or_a_whole_artifact(workspace: Workspace) -> None:
+    make(workspace, text="before")
+
+    for attempt in range(20):
+        process = maker(workspace)
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(timeout=0.002 * attempt)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        artifact = workspace.find("corpus", "notes")
+        assert len(list(artifact.verify())) in (1, 30)

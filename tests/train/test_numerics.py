@@ -1,0 +1,137 @@
+"""The arithmetic of training: losses, gradients, masters and schedules are what they say."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llmctl.data.batches import IGNORED
+from llmctl.model.transformer import fresh
+from llmctl.shapes import named_shape
+from llmctl.train.masters import GradientSum, Masters
+from llmctl.train.objectives import head_cross_entropy
+from llmctl.train.optimizers.muon import orthogonalize
+from llmctl.train.schedule import Schedule
+
+SHAPE = named_shape("nano", vocab_size=64, num_layers=2, width=32, num_heads=2, context=16)
+
+
+def drawn(*size: int) -> torch.Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(sum(size)))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 10**9])
+def test_the_chunked_loss_and_its_gradients_are_those_of_torch(
+    monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr("llmctl.train.objectives.CHUNK_BYTES", chunk_bytes)
+    targets = torch.randint(0, 50, (300,), generator=torch.Generator().manual_seed(0))
+    targets[::7] = IGNORED
+    ours = [drawn(300, 24).requires_grad_(), drawn(50, 24).requires_grad_()]
+    theirs = [one.detach().clone().requires_grad_() for one in ours]
+
+    loss = head_cross_entropy(ours[0], ours[1], targets)
+    (loss / 3).backward()
+    logits = theirs[0] @ theirs[1].T
+    right = F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+    (right / 3).backward()
+
+    torch.testing.assert_close(loss, right)
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad)
+
+
+@pytest.mark.parametrize("pairwise", [True, False])
+def test_gradients_of_micro_batches_add_up(pairwise: bool) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(5))
+    gradients = [drawn(5) * 10.0**power for power in range(-3, 4)]
+    total = GradientSum(pairwise=pairwise)
+
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        total.add([parameter])
+
+    torch.testing.assert_close(total.total()[0], torch.stack(gradients).sum(0))
+
+
+def test_a_pairwise_sum_has_the_same_bits_for_any_split_over_processes() -> None:
+    gradients = [drawn(1000) * (3.7**number) for number in range(8)]
+
+    def summed(parts: list[torch.Tensor]) -> torch.Tensor:
+        parameter = torch.nn.Parameter(torch.zeros(1000))
+        total = GradientSum(pairwise=True)
+        for part in parts:
+            parameter.grad = part.clone()
+            total.add([parameter])
+        return total.total()[0]
+
+    whole = summed(gradients)
+    two = summed([summed(gradients[:4]), summed(gradients[4:])])
+    four = summed([summed(gradients[start : start + 2]) for start in range(0, 8, 2)])
+
+    assert whole.equal(two)
+    assert whole.equal(four)
+
+
+def test_masters_of_a_float32_model_are_its_weights() -> None:
+    model = fresh(SHAPE, 0)
+    masters = Masters(model)
+
+    for value in masters.values:
+        value.add_(1.0)
+
+    assert float(model.norm.weight.detach()[0]) == 2.0
+    assert sum(one.numel() for one in masters.values) == SHAPE.parameters
+
+
+def test_masters_of_a_bfloat16_model_keep_what_its_type_would_round_away() -> None:
+    model = fresh(SHAPE, 0)
+    masters = Masters(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.to(torch.bfloat16)
+
+    for value in masters.values:
+        value.add_(1e-6)
+    masters.publish()
+
+    state = masters.full_state(model)
+    assert model.norm.weight.dtype == torch.bfloat16
+    for name, value in state.items():
+        torch.testing.assert_close(value, before[name] + 1e-6, atol=0, rtol=0)
+
+
+def test_masters_give_back_the_state_that_they_took() -> None:
+    model, other = fresh(SHAPE, 0), fresh(SHAPE, 1)
+    state = {name: value.clone() for name, value in Masters(other).full_state(other).items()}
+
+    masters = Masters(model)
+    masters.load(model, state)
+
+    assert all(value.equal(state[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 96), (96, 32)])
+def test_orthogonalize_brings_every_singular_value_near_one(size: tuple[int, int]) -> None:
+    found = torch.linalg.svdvals(orthogonalize(drawn(3, *size)))
+
+    assert float(found.min()) > 0.3
+    assert float(found.max()) < 1.3
+
+
+def test_a_wsd_run_warms_up_stays_and_decays_to_its_floor() -> None:
+    schedule = Schedule(warmup=10, decay_share=0.5, floor=0.1)
+    factors = [schedule.factor(step, 100) for step in range(100)]
+
+    assert factors[:10] == [(step + 1) / 10 for step in range(10)]
+    assert set(factors[10:50]) == {1.0}
+    assert factors[50:] == sorted(factors[50:], reverse=True)
+    assert factors[-1] == pytest.approx(0.1 + 0.9 / 50)
+
+
+def test_before_its_decay_a_wsd_run_does_not_depend_on_its_length() -> None:
+    schedule = Schedule(warmup=10, decay_share=0.5)
+    start = schedule.decay_start(100)
+
+    known = [schedule.factor(step, 100) for step in range(start)]
+
+    assert known == [schedule.factor(step, 1000) for step in range(start)]
+    assert known == [schedule.factor(step, None) for step in range(start)]

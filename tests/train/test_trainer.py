@@ -1,0 +1,208 @@
+"""The loop: what a step does, whatever the micro-batch, and what it does when things go wrong."""
+
+import json
+import math
+import resource
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from llmctl.data.batches import IGNORED, Batch
+from llmctl.errors import TrainingError
+from llmctl.model.transformer import Transformer, fresh
+from llmctl.shapes import named_shape
+from llmctl.train.masters import Masters
+from llmctl.train.objectives import Objective, next_token
+from llmctl.train.optimizers.muon import muon
+from llmctl.train.recipe import Rates
+from llmctl.train.schedule import Schedule
+from llmctl.train.trainer import Hooks, Plan, StepFacts, Trainer
+
+SHAPE = named_shape("nano", vocab_size=64, num_layers=2, width=32, num_heads=2, context=16)
+RATES = Rates(matrix=0.02, embedding=0.01, head=0.01, vector=0.003, weight_decay=0.0)
+
+
+class Drawn:
+    """Random rows; every third target does not count, so that micro-batches differ in weight."""
+
+    def batch(self, step: int) -> Batch:
+        generator = torch.Generator().manual_seed(step)
+        ids = torch.randint(1, 64, (8, 17), generator=generator)
+        targets = ids[:, 1:].clone()
+        targets[: 2 + step % 4, ::3] = IGNORED
+        return Batch(ids[:, :-1], targets, None, int((targets != IGNORED).sum()))
+
+
+def trainer(
+    *, micro_rows: int = 8, steps: int = 6, objective: Objective = next_token, **plan: int
+) -> Trainer:
+    model = fresh(SHAPE, 0)
+    masters = Masters(model)
+    return Trainer(
+        model,
+        objective,
+        Drawn(),
+        masters=masters,
+        optimizers=muon(masters.masters, RATES, torch.float32),
+        plan=Plan(
+            steps=steps,
+            micro_rows=micro_rows,
+            schedule=Schedule(warmup=2),
+            clip=1.0,
+            pairwise=False,
+            save_every=plan.get("save_every", 1000),
+            save_seconds=1e9,
+            eval_every=plan.get("eval_every", 1000),
+            eval_seconds=1e9,
+        ),
+    )
+
+
+def run(
+    one: Trainer,
+    *,
+    on_save: Callable[[int], None] = lambda _: None,
+    on_eval: Callable[[int], None] = lambda _: None,
+) -> list[StepFacts]:
+    seen: list[StepFacts] = []
+    one.run(
+        Hooks(
+            on_step=seen.append,
+            on_save=on_save,
+            on_eval=on_eval,
+            should_stop=lambda: False,
+            settle=lambda _: None,
+        )
+    )
+    return seen
+
+
+@pytest.mark.parametrize("micro_rows", [1, 2, 3])
+def test_the_loss_does_not_depend_on_the_micro_batch(micro_rows: int) -> None:
+    whole = [facts.loss for facts in run(trainer())]
+
+    cut = [facts.loss for facts in run(trainer(micro_rows=micro_rows))]
+
+    assert cut == pytest.approx(whole, rel=1e-4)
+
+
+def test_a_checkpoint_is_always_written_before_an_evaluation() -> None:
+    order: list[tuple[str, int]] = []
+
+    run(
+        trainer(steps=4, save_every=3, eval_every=2),
+        on_save=lambda step: order.append(("save", step)),
+        on_eval=lambda step: order.append(("eval", step)),
+    )
+
+    evaluations = [place for place, (what, _) in enumerate(order) if what == "eval"]
+    assert [order[place][1] for place in evaluations] == [2, 4]
+    assert all(order[place - 1] == ("save", order[place][1]) for place in evaluations)
+
+
+def poisoned(bad: Callable[[int], bool]) -> Objective:
+    """The usual objective, whose loss is not finite at some steps."""
+    calls = iter(range(10**6))
+
+    def objective(model: Transformer, batch: Batch) -> Tensor:
+        loss = next_token(model, batch)
+        return loss * math.nan if bad(next(calls)) else loss
+
+    return objective
+
+
+def test_a_step_whose_loss_is_not_finite_changes_nothing_and_is_counted() -> None:
+    sick = trainer(steps=4, objective=poisoned(lambda step: step == 2))
+    weights: list[Tensor] = []
+
+    seen = run(trainer(steps=4))
+    facts: list[StepFacts] = []
+    for _ in range(4):
+        facts.append(sick.step())
+        weights.append(sick.model.embedding.weight.detach().clone())
+
+    assert [one.skipped for one in facts] == [False, False, True, False]
+    assert weights[2].equal(weights[1])
+    assert not weights[3].equal(weights[2])
+    assert sick.progress.skipped == 1
+    assert sick.progress.trained == seen[-1].trained - Drawn().batch(2).trained
+
+
+def test_ten_steps_in_a_row_that_are_not_finite_end_the_run() -> None:
+    sick = trainer(steps=100, objective=poisoned(lambda step: step >= 3))
+
+    with pytest.raises(TrainingError, match="up to step 13"):
+        run(sick)
+
+
+def test_documents_in_one_row_learn_as_documents_apart() -> None:
+    model = fresh(SHAPE, 0)
+    ids = torch.randint(1, 64, (2, 9), generator=torch.Generator().manual_seed(0))
+    apart = Batch(ids[:, :-1], ids[:, 1:], None, 16)
+    segments = torch.tensor([[0] * 8 + [1] * 8])
+    packed = Batch(ids[:, :-1].reshape(1, 16), ids[:, 1:].reshape(1, 16), segments, 16)
+
+    torch.testing.assert_close(next_token(model, packed), next_token(model, apart))
+
+
+NARROW = """
+    import json, resource, sys
+    import psutil, torch
+    from llmctl.data.batches import Batch
+    from llmctl.model.transformer import fresh
+    from llmctl.shapes import named_shape
+    from llmctl.train.masters import Masters
+    from llmctl.train.objectives import next_token
+    from llmctl.train.optimizers.adamw import adamw
+    from llmctl.train.probe import fitting_rows
+    from llmctl.train.recipe import Rates
+    from llmctl.train.schedule import Schedule
+    from llmctl.train.trainer import Plan, Trainer
+
+    class Drawn:
+        def batch(self, step):
+            ids = torch.randint(1, 64, (32, 257), generator=torch.Generator().manual_seed(step))
+            return Batch(ids[:, :-1], ids[:, 1:], None, 32 * 256)
+
+    torch.set_num_threads(1)
+    shape = named_shape(
+        "nano", vocab_size=64, num_layers=4, width=64, num_heads=2, context=256
+    )
+    model = fresh(shape, 0)
+    masters = Masters(model)
+    rates = Rates(matrix=0.01, embedding=0.01, head=0.01, vector=0.01, weight_decay=0.0)
+    trainer = Trainer(
+        model, next_token, Drawn(), masters=masters,
+        optimizers=adamw(masters.masters, rates, torch.float32),
+        plan=Plan(steps=1, micro_rows=32, schedule=Schedule(warmup=1), clip=1.0, pairwise=False,
+                  save_every=9, save_seconds=9, eval_every=9, eval_seconds=9),
+    )
+    trainer.accumulate(trainer.batches.batch(0).micro(0, 1))
+    room = int(sys.argv[1])
+    if room:
+        used = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+    rows = fitting_rows(trainer, shape)
+    print(json.dumps([rows, trainer.step().loss]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="needs a limit on memory")
+def test_a_batch_that_does_not_fit_is_halved_and_the_loss_stays() -> None:
+    def trained(room: int) -> list[float]:
+        command = [sys.executable, "-c", textwrap.dedent(NARROW), str(room)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    wide, narrow = trained(0), trained(250 * 2**20)
+
+    assert wide[0] == 32
+    assert narrow[0] < 32
+    assert narrow[1] == pytest.approx(wide[1], rel=1e-4)
