@@ -104,6 +104,7 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     >>> run(Pretrain(size="nano", minutes=1), workspace).facts["val_bits_per_byte"]
     1.9
     """
+    began = time.monotonic()
     _check(config)
     tokens = workspace.take("tokens", config.from_)
     name = config.name or "base"
@@ -119,7 +120,7 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
         return made
     earlier = None if config.force else _earlier(workspace, name)
     with workspace.draft("model", name, **settings, force=config.force) as draft:
-        training = _open(config, tokens, shape, draft, earlier)
+        training = _open(config, tokens, shape, draft, earlier, began)
         _train(training)
         artifact = _finish(config, training, tokens, draft)
     facts = artifact.facts
@@ -250,14 +251,18 @@ def _plan(config: Pretrain, tokens: Artifact, shape: Any, name: str) -> dict[str
 
 
 def _open(
-    config: Pretrain, tokens: Artifact, shape: Any, draft: Draft, earlier: Artifact | None
+    config: Pretrain,
+    tokens: Artifact,
+    shape: Any,
+    draft: Draft,
+    earlier: Artifact | None,
+    began: float,
 ) -> Any:
     """The run, standing where an earlier attempt or a shorter run left it."""
     from llmctl.durable import write_durably
     from llmctl.train.meter import Minutes
     from llmctl.train.pretraining import Job, Pretraining, Settings, Text, find_machine
 
-    began = time.monotonic()
     known = {field.name for field in dataclasses.fields(Settings)}
     chosen = {key: value for key, value in dataclasses.asdict(config).items() if key in known}
     settings = Settings(micro_rows=config.micro_batch, **chosen)

@@ -29,8 +29,8 @@ from llmctl.train.recipe import Recipe
 from llmctl.train.run import Owner, Run
 from llmctl.train.trainer import Plan, StepFacts, Trainer
 
-# Scores during a run read this many batches of the held-out text; the last one reads all of it.
-EVAL_BATCHES, EVAL_TOKENS = 8, 16_384
+# Scores during a run read this much held-out text, about a second of it; the last reads all.
+EVAL_BATCHES, EVAL_TOKENS = 1, 16_384
 # Compiling block by block costs 3-10 s and brings about 14 %: shorter runs do not earn it back.
 COMPILE_SECONDS = 90.0
 # Deterministic runs cut every step into this many micro-batches, or the largest count that
