@@ -47,7 +47,9 @@ def main() -> None:
         starts = torch.randint(len(ids) - context - 1, (rows,)).tolist()
         window = np.stack([ids[start : start + context + 1] for start in starts]).astype(np.int64)
         inputs, targets = torch.from_numpy(window[:, :-1]), torch.from_numpy(window[:, 1:])
-        model(inputs.contiguous(), targets.contiguous())[1].backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=job["precision"] == "bf16"):
+            loss = model(inputs.contiguous(), targets.contiguous())[1]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

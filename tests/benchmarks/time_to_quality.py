@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--peer-seconds", type=float)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--nanogpt", type=Path)
+    parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     for seed in range(given.seeds):
@@ -65,6 +66,7 @@ def peer(given: argparse.Namespace) -> str:
         "nanogpt": str(given.nanogpt),
         "batch": PEER_ROWS[given.data],
         "seconds": given.peer_seconds or given.seconds,
+        "precision": given.precision,
     }
     worker = Path(__file__).with_name("quality_peer.py")
     done = subprocess.run(

@@ -25,6 +25,7 @@ def main() -> None:
     vocab = json.loads((data / "meta.json").read_text())["vocab_size"]
     ids = np.memmap(data / "train.bin", dtype=np.uint16, mode="r")
     torch.manual_seed(0)
+    is_mixed = job["precision"] == "bf16"
     loss_of, parameters, optimizer = PEERS[job["peer"]](job, vocab)
     rows, context, rates = job["batch"], job["context"], []
     for step in range(job["steps"] + WARM_STEPS):
@@ -32,7 +33,8 @@ def main() -> None:
         starts = torch.randint(len(ids) - context - 1, (rows,)).tolist()
         window = np.stack([ids[start : start + context + 1] for start in starts]).astype(np.int64)
         inputs, targets = torch.from_numpy(window[:, :-1]), torch.from_numpy(window[:, 1:])
-        loss = loss_of(inputs.contiguous(), targets.contiguous())
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            loss = loss_of(inputs.contiguous(), targets.contiguous())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -57,6 +59,8 @@ def nanogpt(job: dict[str, Any], vocab: int) -> Peer:
     )
     model = GPT(config)
     optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
+    if job["compile"] == "on":
+        model = torch.compile(model)
     return lambda x, y: model(x, y)[1], list(model.parameters()), optimizer
 
 
@@ -81,6 +85,8 @@ def litgpt(job: dict[str, Any], vocab: int) -> Peer:
     )
     model = GPT(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    if job["compile"] == "on":
+        model = torch.compile(model)
     return (
         lambda x, y: chunked_cross_entropy(model(x), y, chunk_size=0),
         list(model.parameters()),

@@ -4,7 +4,8 @@
 
 Peers run in `--python`, an environment with litgpt and transformers; nanoGPT is imported from
 `--nanogpt DIR`. Every peer is a loop of its own model, its own loss and AdamW over the same
-shape; ours is the command itself. FLOPs a token are equal but for the head (272 to 65).
+shape, in bfloat16 by autocast, as their trainers do; ours is the command itself. FLOPs a token are equal
+but for the head (272 to 65).
 """
 
 import argparse
@@ -32,14 +33,13 @@ def main() -> None:
     parser.add_argument("--peers", default="nanogpt,litgpt,hfllama,hfgpt2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--compile", default="off")
+    parser.add_argument("--compile", choices=("on", "off"), default="off")
+    parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
     given = parser.parse_args()
     data = given.bench / DATA[given.shape]
     rates: dict[str, list[float]] = {}
     for _ in range(given.rounds):
-        rates.setdefault("llmctl", []).append(
-            ours(data, SHAPES[given.shape], given.steps, given.compile)
-        )
+        rates.setdefault("llmctl", []).append(ours(data, SHAPES[given.shape], given))
         for peer in given.peers.split(","):
             rates.setdefault(peer, []).append(
                 peer_rate(given.python, peer, data, SHAPES[given.shape], given)
@@ -51,12 +51,13 @@ def main() -> None:
         print(f"{name:10} {median:8,.0f} tokens/s {spread:16} {median / best:.2f} x best peer")
 
 
-def ours(data: Path, shape: dict[str, int], steps: int, compile_: str) -> float:
+def ours(data: Path, shape: dict[str, int], given: argparse.Namespace) -> float:
     """The median rate of `llmctl pretrain --optimizer adamw` over its steps."""
     flags = [f"--{key}={value}" for key, value in shape.items()]
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, "-m", "llmctl", "pretrain", "--json", "--optimizer=adamw"]
-        command += [*flags, f"--steps={steps}", "--force", f"--compile={compile_}"]
+        command += [*flags, f"--steps={given.steps}", "--force", f"--compile={given.compile}"]
+        command += [f"--precision={given.precision}"]
         place = [f"--workspace={data / 'workspace'}", f"--name=speed-{Path(name).name}"]
         done = subprocess.run([*command, *place], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["facts"]["tokens_per_second"])
@@ -68,6 +69,7 @@ def peer_rate(
     """The median rate of a peer's loop, in its own environment."""
     worker = Path(__file__).with_name("train_peer.py")
     job = {"peer": peer, "data": str(data), "steps": given.steps, "nanogpt": str(given.nanogpt)}
+    job |= {"precision": given.precision, "compile": given.compile}
     command = [python, str(worker), json.dumps(job | shape)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.strip().splitlines()[-1])
