@@ -62,8 +62,8 @@ def save_model(
         # The name before transformers 5, which it and other programs still read.
         "torch_dtype": str(dtype).removeprefix("torch."),
     }
-    _write_json(directory / CONFIG, config)
-    _write_json(directory / GENERATION_CONFIG, {"_from_model_config": True, **ids})
+    write_json(directory / CONFIG, config)
+    write_json(directory / GENERATION_CONFIG, {"_from_model_config": True, **ids})
     tensors: dict[str, Tensor] = {}
     for renaming in family.renamings(shape):
         for name, tensor in _outward(state[renaming.ours], renaming, shape):
@@ -111,7 +111,7 @@ class _StoredTensors:
         numbers = 0
         self.dtype = torch.bfloat16
         for path in _weight_files(directory):
-            file = _opened(path)
+            file = open_tensors(path)
             for stored in file.keys():  # noqa: SIM118 - not a mapping
                 name = family.canonical(stored, shape)
                 if name is None:
@@ -173,7 +173,7 @@ def _outward(tensor: Tensor, renaming: Renaming, shape: Shape) -> Iterator[tuple
 
 
 def _read_config(directory: Path) -> tuple[Family, Shape]:
-    config = _read_json(directory / CONFIG)
+    config = read_json(directory / CONFIG)
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(
@@ -202,7 +202,7 @@ def _weight_files(directory: Path) -> list[Path]:
 
 
 def _shard_names(index: Path) -> list[str]:
-    table = _read_json(index).get("weight_map")
+    table = read_json(index).get("weight_map")
     names = sorted(set(table.values())) if isinstance(table, dict) else []
     for name in names:
         # An index from outside must not reach beyond its own folder.
@@ -216,7 +216,8 @@ def _shard_names(index: Path) -> list[str]:
     return names
 
 
-def _opened(path: Path) -> Any:
+def open_tensors(path: Path) -> Any:
+    """A safetensors file, of which nothing is read yet; WorkspaceError where it is none."""
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
@@ -233,7 +234,8 @@ def _float_type(piece: Any, name: str, path: Path) -> torch.dtype:
     return FLOATS[stored]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; WorkspaceError where there is none."""
     if not path.is_file():
         raise WorkspaceError(
             f"there is no {path.name} in {path.parent}", hint="a model folder has one"
@@ -247,7 +249,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object so that a person can read it, the same bytes for the same content."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

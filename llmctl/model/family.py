@@ -36,10 +36,16 @@ class Renaming(NamedTuple):
 
 
 class Fields:
-    """A config.json being read: what nobody has asked for when it is done is refused by name."""
+    """A config.json being read: what nobody has asked for when it is done is refused by name.
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.model_type: str = config["model_type"]
+    `file` is what the file is called, and `whose` says who does not do what is left.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], *, file: str = "config.json", whose: str = ""
+    ) -> None:
+        self.model_type = str(config.get("model_type", ""))
+        self._file, self._whose = file, whose or f"llmctl's `{self.model_type}` does"
         self._left = {name: value for name, value in config.items() if name not in HARMLESS}
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -54,6 +60,13 @@ class Fields:
         value = self._take(name, default)
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             raise _unreadable(name, value, "a number above zero")
+        return float(value)
+
+    def share(self, name: str) -> float:
+        """A number from zero to below one; zero where it is missing."""
+        value = self._take(name, 0.0)
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            raise _unreadable(name, value, "a number from 0 to below 1")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -104,7 +117,7 @@ class Fields:
         if self._left:
             listed = ", ".join(f"{name} = {value!r}" for name, value in sorted(self._left.items()))
             raise ConfigError(
-                f"config.json asks for what llmctl's `{self.model_type}` does not do: {listed}",
+                f"{self._file} asks for what {self._whose} not do: {listed}",
                 hint="the model would compute something else than its authors meant",
             )
 
