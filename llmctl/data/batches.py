@@ -36,6 +36,16 @@ class Batch:
     segments_BT: Tensor | None
     trained: int
 
+    @property
+    def rows(self) -> int:
+        """Rows."""
+        return self.inputs_BT.shape[0]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are read, padding among them."""
+        return self.inputs_BT.numel()
+
     def micro(self, start: int, stop: int) -> "Batch":
         """The rows `start` to `stop`, as a batch of their own."""
         targets = self.targets_BT[start:stop]

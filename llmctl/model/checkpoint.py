@@ -7,7 +7,7 @@ folder appear at once.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,22 +54,33 @@ def save_model(
 
     Raises ConfigError where the shape's family cannot express the shape.
     """
-    family = family_of(shape.family)
+    config = family_of(shape.family).config(shape)
+    write_folder(directory, config, outward(state, shape), dtype=dtype, special=special)
+
+
+def write_folder(
+    directory: Path,
+    config: Mapping[str, Any],
+    tensors: Iterable[tuple[str, Tensor]],
+    *,
+    dtype: torch.dtype,
+    special: SpecialIds,
+) -> None:
+    """Write a model folder: two JSON files, and tensors under the names that they have there."""
     ids = {f"{name}_token_id": value for name, value in special._asdict().items()}
-    config = {
-        **family.config(shape),
-        **ids,
-        # The name before transformers 5, which it and other programs still read.
-        "torch_dtype": str(dtype).removeprefix("torch."),
-    }
-    write_json(directory / CONFIG, config)
+    # The name before transformers 5, which it and other programs still read.
+    type_name = str(dtype).removeprefix("torch.")
+    write_json(directory / CONFIG, {**config, **ids, "torch_dtype": type_name})
     write_json(directory / GENERATION_CONFIG, {"_from_model_config": True, **ids})
-    tensors: dict[str, Tensor] = {}
-    for renaming in family.renamings(shape):
-        for name, tensor in _outward(state[renaming.ours], renaming, shape):
-            # Pieces of a fused parameter share its memory, which safetensors refuses to write.
-            tensors[name] = torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    # Pieces of a fused parameter share its memory, which safetensors refuses to write.
+    copies = {name: torch.empty(one.shape, dtype=dtype).copy_(one) for name, one in tensors}
+    save_file(copies, directory / WEIGHTS, metadata={"format": "pt"})
+
+
+def outward(state: Mapping[str, Tensor], shape: Shape) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a Transformer's `state_dict` as they stand in a file of its family."""
+    for renaming in family_of(shape.family).renamings(shape):
+        yield from _outward(state[renaming.ours], renaming, shape)
 
 
 def load_model(
@@ -80,21 +91,18 @@ def load_model(
     Raises ConfigError for a model that we would compute wrongly, WorkspaceError for a folder that
     is incomplete, damaged, or holds pickles only.
     """
-    family, shape = _read_config(directory)
-    stored = _StoredTensors(directory, family, shape)
+    shape = read_shape(directory)
+    stored = StoredTensors(directory, shape)
     with torch.device("meta"):
         model = Transformer(shape).to(dtype or stored.dtype)
     model.to_empty(device=device)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for renaming in family.renamings(shape):
-            stored.copy_into(parameters[renaming.ours], renaming)
+    stored.fill(model)
     return model
 
 
 def read_shape(directory: Path) -> Shape:
     """The shape of the model in a folder, from its config.json alone."""
-    return _read_config(directory)[1]
+    return shape_of(read_config(directory), directory)
 
 
 def family_of(model_type: str) -> Family:
@@ -102,11 +110,17 @@ def family_of(model_type: str) -> Family:
     return look_up(FAMILIES, model_type, kind="model family", group="families")
 
 
-class _StoredTensors:
-    """The tensors of a folder under the names of its family's table, each read when asked for."""
+class StoredTensors:
+    """The tensors of a folder under the names of its family's table, each read when asked for.
 
-    def __init__(self, directory: Path, family: Family, shape: Shape) -> None:
+    `also` names tensors that stand beside those of the decoder; WorkspaceError for what is missing
+    and for what nobody expects.
+    """
+
+    def __init__(self, directory: Path, shape: Shape, *, also: Sequence[str] = ()) -> None:
+        family = family_of(shape.family)
         self._directory = directory
+        self._shape = shape
         self._places: dict[str, tuple[Any, str]] = {}
         numbers = 0
         self.dtype = torch.bfloat16
@@ -128,12 +142,27 @@ class _StoredTensors:
                 hint="fetch or copy the folder again",
             )
         wanted = {name for renaming in family.renamings(shape) for name in renaming.theirs}
+        wanted.update(also)
         self._refuse(wanted - self._places.keys(), "lacks")
         self._refuse(self._places.keys() - wanted, "holds, besides what config.json describes,")
 
-    def copy_into(self, parameter: Tensor, renaming: Renaming) -> None:
-        """Fill a parameter of ours, on its device and in its type."""
-        pieces = [self._read(name) for name in renaming.theirs]
+    def fill(self, model: Transformer) -> None:
+        """Fill all parameters, on their device and in their type."""
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for renaming in family_of(self._shape.family).renamings(self._shape):
+                self._copy_into(parameters[renaming.ours], renaming)
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, by its name in the family's table or in `also`."""
+        file, stored = self._places[name]
+        try:
+            return file.get_tensor(stored)
+        except SafetensorError as error:
+            raise _damaged(self._directory, error) from error
+
+    def _copy_into(self, parameter: Tensor, renaming: Renaming) -> None:
+        pieces = [self.read(name) for name in renaming.theirs]
         tensor = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         if renaming.transposed:
             tensor = tensor.T
@@ -144,13 +173,6 @@ class _StoredTensors:
                 hint="do config.json and the weights belong together?",
             )
         parameter.copy_(tensor)
-
-    def _read(self, name: str) -> Tensor:
-        file, stored = self._places[name]
-        try:
-            return file.get_tensor(stored)
-        except SafetensorError as error:
-            raise _damaged(self._directory, error) from error
 
     def _refuse(self, names: Iterable[str], verb: str) -> None:
         listed = sorted(names)
@@ -172,16 +194,20 @@ def _outward(tensor: Tensor, renaming: Renaming, shape: Shape) -> Iterator[tuple
     yield from zip(renaming.theirs, tensor.split(rows), strict=True)
 
 
-def _read_config(directory: Path) -> tuple[Family, Shape]:
-    config = read_json(directory / CONFIG)
+def read_config(directory: Path) -> dict[str, Any]:
+    """The config.json of a folder, none of whose fields is understood yet."""
+    return read_json(directory / CONFIG)
+
+
+def shape_of(config: Mapping[str, Any], directory: Path) -> Shape:
+    """The shape that a config.json describes; ConfigError names what is not honoured."""
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(
             f"{directory / CONFIG} does not name a model_type",
             hint=f"llmctl reads {', '.join(FAMILIES)}",
         )
-    family = family_of(model_type)
-    return family, family.shape(config)
+    return family_of(model_type).shape(config)
 
 
 def _weight_files(directory: Path) -> list[Path]:

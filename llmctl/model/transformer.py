@@ -9,7 +9,7 @@ weights come and go without permutation. Knows nothing of devices, processes, lo
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -184,15 +184,35 @@ class Transformer(nn.Module):
         segment; segments are numbered in the order in which they stand. With a `cache` the ids go
         on from what it holds, and it holds them too afterwards. Both at once make no sense.
         """
-        view, positions = self._view(ids_BT, segments_BT, cache)
-        x_BTD = self.embedding(ids_BT)
-        if self.positions is not None:
-            x_BTD = x_BTD + self.positions.weight[positions]
+        time = ids_BT.shape[1]
+        view, positions = self._view(time, segments_BT, cache)
+        x_BTD = self._embedded(ids_BT, positions)
         for block in self.blocks:
             x_BTD = block(x_BTD, view)
         if cache is not None:
-            cache.advance(ids_BT.shape[1])
+            cache.advance(time)
         return self.norm(x_BTD)
+
+    def lower(self, ids_BT: Tensor, layers: int) -> Tensor:
+        """The stream (B, T, D) behind the first `layers` blocks, for `upper` to go on from."""
+        view, positions = self._view(ids_BT.shape[1], None, None)
+        x_BTD = self._embedded(ids_BT, positions)
+        for block in self.blocks[:layers]:
+            x_BTD = block(x_BTD, view)
+        return x_BTD
+
+    def upper(self, x_BTD: Tensor, layers: int) -> Tensor:
+        """From the stream behind the first `layers` blocks to the states after the last norm."""
+        view, _ = self._view(x_BTD.shape[1], None, None)
+        for block in self.blocks[layers:]:
+            x_BTD = block(x_BTD, view)
+        return self.norm(x_BTD)
+
+    def _embedded(self, ids_BT: Tensor, positions: slice | Tensor) -> Tensor:
+        x_BTD = self.embedding(ids_BT)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions.weight[positions]
+        return x_BTD
 
     @torch.no_grad()
     def init_weights(self, seed: int, *, std: float = 0.02) -> None:
@@ -212,18 +232,18 @@ class Transformer(nn.Module):
                 parameter.copy_(drawn.normal_(0.0, std, generator=generator))
 
     def _view(
-        self, ids_BT: Tensor, segments_BT: Tensor | None, cache: KVCache | None
+        self, time: int, segments_BT: Tensor | None, cache: KVCache | None
     ) -> tuple[View, slice | Tensor]:
-        time, window = ids_BT.shape[1], self.shape.window
+        window, device = self.shape.window, self.embedding.weight.device
         if cache is not None:
             positions = cache.positions(time)
-            mask = cache.mask(time, window, ids_BT.device)
+            mask = cache.mask(time, window, device)
         else:
             positions = slice(0, time)
             # Rotary positions are relative, so only learned ones must begin anew in each segment.
             if segments_BT is not None and self.positions is not None:
                 positions = positions_within(segments_BT)
-            mask = row_mask(time, window, segments_BT, ids_BT.device)
+            mask = row_mask(time, window, segments_BT, device)
         cos = sin = None
         if self.shape.position == "rope":
             cos, sin = rotation(positions, self.shape, like=self.embedding.weight)
@@ -303,9 +323,25 @@ class LogicalMatrix(NamedTuple):
     kind: Kind
 
 
-def logical_matrices(model: Transformer) -> Iterator[LogicalMatrix]:
-    """All trained numbers once, fused parameters taken apart: query, key, value; gate, up."""
+class Network(Protocol):
+    """A Transformer, or a module around one: what can be trained."""
+
+    shape: Shape
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters, those that are frozen too."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Their values by name."""
+        ...
+
+
+def logical_matrices(model: Network) -> Iterator[LogicalMatrix]:
+    """All numbers that are trained, once; fused parameters apart: query, key, value; gate, up."""
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         kind = _kind(name, parameter)
         parts = fused_parts(model.shape, name) if kind == "matrix" else {}
         if not parts:
@@ -332,6 +368,6 @@ def fused_parts(shape: Shape, name: str) -> dict[str, int]:
 def _kind(name: str, parameter: nn.Parameter) -> Kind:
     if parameter.ndim == 1:
         return "vector"
-    if name == "head.weight":
+    if name in ("head.weight", "score.weight"):
         return "head"
-    return "matrix" if name.startswith("blocks.") else "embedding"
+    return "matrix" if "blocks." in name else "embedding"

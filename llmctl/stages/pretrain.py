@@ -82,6 +82,10 @@ class Pretrain:
         None, help="Score held-out text after so many steps", panel="Output", rare=True,
         parse=parse_count,
     )  # fmt: skip
+    eval_tokens: int | None = knob(
+        None, help="Score so many held-out tokens at the end; as many as were trained, by default",
+        panel="Output", rare=True, identity=False, parse=parse_count,
+    )  # fmt: skip
     keep: int = knob(2, help="Checkpoints to keep", panel="Output", rare=True, identity=False)
     precision: Literal["auto", "bf16", "float32"] = knob(
         "auto", help="What to compute in; auto measures", panel="Machine"
@@ -162,7 +166,8 @@ def _check(config: Pretrain) -> None:
         value = getattr(config, key)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not above zero")
-    for key in ("tokens", "steps", "batch", "micro_batch", "save_every", "eval_every", "keep"):
+    counts = "tokens steps batch micro_batch save_every eval_every eval_tokens keep".split()
+    for key in counts:
         value = getattr(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
@@ -260,13 +265,16 @@ def _open(
 ) -> Any:
     """The run, standing where an earlier attempt or a shorter run left it."""
     from llmctl.durable import write_durably
+    from llmctl.train.machine import find_machine
     from llmctl.train.meter import Minutes
-    from llmctl.train.pretraining import Job, Pretraining, Settings, Text, find_machine
+    from llmctl.train.pretraining import Job, Pretraining, Settings, Text
 
     known = {field.name for field in dataclasses.fields(Settings)}
     chosen = {key: value for key, value in dataclasses.asdict(config).items() if key in known}
     settings = Settings(micro_rows=config.micro_batch, **chosen)
-    machine = find_machine(settings, shape.width)
+    machine = find_machine(
+        config.device, config.precision, deterministic=config.deterministic, width=shape.width
+    )
     facts = tokens.facts
     recipe = _recipe(
         replace(config, batch=_rows(config, draft, earlier)),

@@ -23,6 +23,11 @@ class Score:
     loss: float
     targets: int
 
+    @property
+    def rank(self) -> float:
+        """What runs are compared by: less is better."""
+        return self.loss
+
     def bits_per_byte(self, text_bytes: float) -> float:
         """Bits that the model spends on each byte of the text that the targets stand for."""
         return self.loss * self.targets / math.log(2) / text_bytes

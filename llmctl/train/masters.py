@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from llmctl.model.transformer import Kind, Transformer, logical_matrices
+from llmctl.model.transformer import Kind, Network, logical_matrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,11 @@ class Master:
 class Masters:
     """The masters of a float32 model, with the way of gradients in and of new values out.
 
-    The model may change its type afterwards: the masters keep the float32 weights.
+    The model may change its type afterwards: the masters keep the float32 weights. What is frozen
+    (`requires_grad` off) has no master.
     """
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Network) -> None:
         self.masters: list[Master] = []
         self._places: list[tuple[nn.Parameter, slice]] = []
         for name, parameter, rows, kind in logical_matrices(model):
@@ -58,21 +59,22 @@ class Masters:
             views = [parameter.detach()[rows] for parameter, rows in self._places]
             torch._foreach_copy_(views, self.values)
 
-    def full_state(self, model: Transformer) -> dict[str, Tensor]:
-        """The model's state dict in float32, made of the masters."""
+    def full_state(self, model: Network) -> dict[str, Tensor]:
+        """The model's state dict in float32, made of the masters; frozen weights as they are."""
         state = {name: value.detach() for name, value in model.state_dict().items()}
-        if not self._are_copies:
-            return state
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        for parameter in self.parameters:
-            whole = torch.empty_like(parameter, dtype=torch.float32)
-            for master, (place, rows) in zip(self.masters, self._places, strict=True):
-                if place is parameter:
-                    whole[rows] = master.value
-            state[names[id(parameter)]] = whole
-        return state
+        return state | self.trained_state(model) if self._are_copies else state
 
-    def load(self, model: Transformer, state: dict[str, Tensor]) -> None:
+    def trained_state(self, model: Network) -> dict[str, Tensor]:
+        """The values of the trained parameters alone, in float32."""
+        wholes = {
+            id(one): torch.empty_like(one, dtype=torch.float32).detach() for one in self.parameters
+        }
+        for master, (place, rows) in zip(self.masters, self._places, strict=True):
+            wholes[id(place)][rows] = master.value
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        return {names[key]: whole for key, whole in wholes.items()}
+
+    def load(self, model: Network, state: dict[str, Tensor]) -> None:
         """Take a float32 state dict as the masters' values and the model's weights."""
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         with torch.no_grad():

@@ -8,19 +8,25 @@ on how the step is cut into micro-batches.
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from llmctl.data.batches import IGNORED, Batch
+from llmctl.data.class_batches import ClassBatch
+from llmctl.model.classifier import Classifier
 from llmctl.model.transformer import Transformer
 
 CHUNK_BYTES = 64 * 2**20
 
 
-class Objective(Protocol):
-    """The contract of everything that can be trained for."""
+Model = Transformer | Classifier
 
-    def __call__(self, model: Transformer, batch: Batch) -> Tensor:
+
+class Objective(Protocol):
+    """The contract of everything that can be trained for: one sort of model, one of batches."""
+
+    def __call__(self, model: Any, batch: Any) -> Tensor:
         """The summed loss over the targets of the batch, a float32 scalar with a gradient."""
         ...
 
@@ -30,6 +36,26 @@ def next_token(model: Transformer, batch: Batch) -> Tensor:
     hidden_BTD = model.hidden(batch.inputs_BT, segments_BT=batch.segments_BT)
     hidden_ND = hidden_BTD.flatten(0, 1)
     return head_cross_entropy(hidden_ND, model.head_weight, batch.targets_BT.flatten())
+
+
+def class_label(model: Classifier, batch: ClassBatch) -> Tensor:
+    """The weighted cross-entropy of every text's class, in nats, summed."""
+    return _class_loss(model(batch.inputs, batch.lengths_B), batch)
+
+
+def class_label_above(layers: int) -> Objective:
+    """The same for batches that hold the states behind the first `layers` blocks, kept frozen."""
+
+    def objective(model: Classifier, batch: ClassBatch) -> Tensor:
+        states_BTD = model.decoder.upper(batch.inputs, layers)
+        return _class_loss(model.judge(states_BTD, batch.lengths_B), batch)
+
+    return objective
+
+
+def _class_loss(logits_BC: Tensor, batch: ClassBatch) -> Tensor:
+    nats_B = F.cross_entropy(logits_BC.float(), batch.labels_B, reduction="none")
+    return (nats_B * batch.weights_B).sum()
 
 
 def head_cross_entropy(hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:

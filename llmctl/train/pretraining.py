@@ -9,19 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from llmctl.data.batches import TokenStream, TrainingBatches, validation_batches
 from llmctl.data.tokenizer import Tokenizer
-from llmctl.errors import ConfigError
 from llmctl.model.checkpoint import SpecialIds, load_model, save_model
-from llmctl.model.device import pick_device, pick_dtype
 from llmctl.model.transformer import fresh
 from llmctl.registry import look_up
 from llmctl.shapes import Shape
 from llmctl.train.evaluation import Score, score
+from llmctl.train.machine import Machine
 from llmctl.train.masters import Masters
-from llmctl.train.meter import Meter, Minutes, matmul_rate
+from llmctl.train.meter import Meter, Minutes
 from llmctl.train.objectives import next_token
 from llmctl.train.optimizers import OPTIMIZERS
 from llmctl.train.probe import first_guess, fitting_rows
@@ -29,14 +26,14 @@ from llmctl.train.recipe import Recipe
 from llmctl.train.run import Owner, Run
 from llmctl.train.trainer import Plan, StepFacts, Trainer
 
-# Scores during a run read this much held-out text, about a second of it; the last reads all.
-EVAL_BATCHES, EVAL_TOKENS = 1, 16_384
+# Scores during a run read this much held-out text, about a second of it. The last reads all, but
+# no more than the run has trained on (or this): to score must not take longer than to train.
+EVAL_TOKENS, LAST_EVAL_TOKENS = 16_384, 262_144
 # Compiling block by block costs 3-10 s and brings about 14 %: shorter runs do not earn it back.
 COMPILE_SECONDS = 90.0
 # Deterministic runs cut every step into this many micro-batches, or the largest count that
 # divides it, so that 1, 2, 4 or 8 processes add up the same sums.
 FIXED_MICRO_BATCHES = 8
-CEILING_SECONDS = 0.1
 # The training loss that is reported is the mean over so many last steps.
 LAST_STEPS = 20
 
@@ -56,37 +53,8 @@ class Settings:
     save_seconds: float = 120.0
     eval_every: int | None = None
     eval_seconds: float = 30.0
+    eval_tokens: int | None = None
     keep: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Where and in what the model computes, and how fast products are there (FLOP/s)."""
-
-    device: torch.device
-    dtype: torch.dtype
-    ceiling: float
-
-    @property
-    def type_name(self) -> str:
-        """`float32` or `bfloat16`."""
-        return str(self.dtype).removeprefix("torch.")
-
-
-def find_machine(settings: Settings, width: int) -> Machine:
-    """Pick device and type, and measure the rate that MFU is a share of."""
-    if settings.deterministic:
-        if settings.precision == "bf16":
-            raise ConfigError(
-                "`--deterministic` computes in float32", hint="leave `--precision` out"
-            )
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
-        device, dtype = torch.device("cpu"), torch.float32
-    else:
-        device = pick_device(settings.device)
-        dtype = pick_dtype(device, settings.precision)
-    return Machine(device, dtype, matmul_rate(device, dtype, width=width, seconds=CEILING_SECONDS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +143,7 @@ class Pretraining:
             ),
         )
         if settings.micro_rows is None:
-            fitting_rows(trainer, shape)
+            fitting_rows(trainer, shape, self.batches.batch(0))
         return trainer
 
     def _micro_rows(self) -> int:
@@ -220,10 +188,15 @@ class Pretraining:
             rows=rows,
             end_of_text=self.tokenizer.eos_id,
         )
-        most = None if whole else EVAL_BATCHES
+        most = self._last_eval_tokens() if whole else EVAL_TOKENS
+        most = max(1, most // (rows * self.job.recipe.context))
         with self.trainer.eager():
             self.last_score = score(self.trainer.model, next_token, batches, most=most)
         return self.last_score
+
+    def _last_eval_tokens(self) -> int:
+        given = self.job.settings.eval_tokens
+        return given or max(LAST_EVAL_TOKENS, self.trainer.progress.tokens)
 
     def describe(self, facts: StepFacts) -> dict[str, Any]:
         """A step as the journal holds it."""
@@ -269,6 +242,7 @@ class Pretraining:
             "precision": self.job.machine.type_name,
             "train_loss": sum(trained[-LAST_STEPS:]) / max(1, len(trained[-LAST_STEPS:])),
             **self.describe_score(self.last_score),
+            "val_tokens": self.last_score.targets,
             "best_step": run.best_step or progress.step,
             "steps_skipped": progress.skipped,
             "resumed_from": run.resumed_from,

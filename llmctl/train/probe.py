@@ -2,13 +2,14 @@
 
 import logging
 import resource
+from dataclasses import replace
 
 import psutil
 import torch
 
 from llmctl.errors import TrainingError
 from llmctl.shapes import Shape
-from llmctl.train.trainer import Trainer
+from llmctl.train.trainer import StepBatch, Trainer
 
 # Rows beyond this many tokens at once bring no speed on a CPU; a GPU is filled as far as it fits.
 CPU_TOKENS, GPU_TOKENS = 16_384, 131_072
@@ -23,17 +24,18 @@ def first_guess(rows: int, context: int, device: torch.device) -> int:
     return max(1, min(rows, tokens // context))
 
 
-def fitting_rows(trainer: Trainer, shape: Shape) -> int:
+def fitting_rows(trainer: Trainer, shape: Shape, longest: StepBatch) -> int:
     """The micro-batch that fits, halving from the trainer's; the global batch stays as it is.
 
-    Runs one forward and backward of the first batch unless it is sure to fit; every row has the
-    full context, so the first batch is as large as any. TrainingError where one row is too much.
+    Runs one forward and backward of the longest batch unless it is sure to fit. TrainingError
+    where one row is too much.
     """
+    shape = replace(shape, context=longest.tokens // longest.rows)
     while True:
         rows = trainer.micro_rows
         free = _free_bytes(trainer.device)
         need = activation_bytes(shape, rows)
-        if need < free / 4 or (need < free and _fits(trainer, int(HEADROOM * free))):
+        if need < free / 4 or (need < free and _fits(trainer, longest, int(HEADROOM * free))):
             return rows
         if rows == 1:
             raise TrainingError(
@@ -61,12 +63,12 @@ def _free_bytes(device: torch.device) -> float:
     return min(free, limit - psutil.Process().memory_info().vms)
 
 
-def _fits(trainer: Trainer, spare: int) -> bool:
+def _fits(trainer: Trainer, longest: StepBatch, spare: int) -> bool:
     """Whether a step goes through while `spare` bytes are taken by nothing."""
     try:
         ballast = torch.empty(spare, dtype=torch.uint8, device=trainer.device)
         # Two micro-batches: from the second on, the sum of the first is held beside.
-        trainer.accumulate(trainer.batches.batch(0).micro(0, 2 * trainer.micro_rows))
+        trainer.accumulate(longest.micro(0, 2 * trainer.micro_rows))
         del ballast
     except torch.OutOfMemoryError:
         return False

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from llmctl.durable import write_durably
 from llmctl.errors import TrainingError
 from llmctl.train.checkpoint import Checkpoints, Saved, restore, sound
-from llmctl.train.evaluation import Score
 from llmctl.train.journal import Journal
 from llmctl.train.meter import Meter, Minutes, Pace
 from llmctl.train.signals import stop_requests
@@ -27,6 +26,15 @@ from llmctl.train.trainer import Hooks, StepFacts, Trainer
 
 HORIZON = "horizon.json"
 logger = logging.getLogger(__name__)
+
+
+class Score(Protocol):
+    """How good the model is on held-out data."""
+
+    @property
+    def rank(self) -> float:
+        """What scores are compared by: less is better."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +45,16 @@ class Owner:
     read_model: Callable[[Path], dict[str, Tensor]]
     evaluate: Callable[[bool], Score]
     describe: Callable[[StepFacts], dict[str, Any]]
-    describe_score: Callable[[Score], dict[str, Any]]
+    describe_score: Callable[[Any], dict[str, Any]]
 
 
 @dataclass(slots=True)
 class Run:
-    """One run in one folder; `resume` finds where it stood, `train` takes it to its end."""
+    """One run in one folder; `resume` finds where it stood, `train` takes it to its end.
+
+    `patience` is after how many scores in a row without a better one it ends; it is for runs
+    whose every score is of all held-out data, among which the last may be the best.
+    """
 
     directory: Path
     trainer: Trainer
@@ -50,10 +62,11 @@ class Run:
     meter: Meter
     minutes: Minutes | None = None
     keep: int = 2
+    patience: int | None = None
     on_line: Callable[[StepFacts, Pace, int | None], None] | None = None
     best_step: int = 0
-    best_loss: float = float("inf")
-    last_loss: float = float("inf")
+    best_rank: float = float("inf")
+    last_rank: float = float("inf")
     eval_seconds: float = 0.0
     trained_at: str = ""
     _saved_at: str = ""
@@ -98,13 +111,19 @@ class Run:
         assert self.trainer.steps is not None
         return self.trainer.plan.schedule.resumable_step(self.trainer.steps)
 
+    def take_best(self) -> None:
+        """Put the weights of the best score into the model."""
+        if self.best_step != self.trainer.progress.step:
+            weights = self.owner.read_model(self.checkpoints.path(self.best_step))
+            self.trainer.masters.load(self.trainer.model, weights)
+
     def keep_for_later(self, directory: Path) -> None:
         """At the end: keep the checkpoint to go on from and the best one, delete the rest."""
         directory.mkdir(exist_ok=True)
         self.checkpoints.path(self.resumable_step).rename(
             directory / f"step-{self.resumable_step:08d}"
         )
-        if self.best_step and self.best_loss < self.last_loss:
+        if self.best_step and self.best_rank < self.last_rank:
             best = self.checkpoints.path(self.best_step)
             if best.exists():
                 best.rename(directory / "best")
@@ -125,7 +144,7 @@ class Run:
     def _on_save(self, step: int) -> None:
         notes = {
             "best_step": self.best_step,
-            "best_loss": None if self.best_step == 0 else self.best_loss,
+            "best_rank": None if self.best_step == 0 else self.best_rank,
             "micro_rows": self.trainer.micro_rows,
             "seconds": self.meter.seconds,
         }
@@ -142,13 +161,20 @@ class Run:
             self.trained_at = self._saved_at
         else:
             self.eval_seconds += time.monotonic() - began
-        self.last_loss = found.loss
+        self.last_rank = found.rank
         self._write(
             {"step": step, "tokens": self.trainer.progress.tokens}
             | self.owner.describe_score(found)
         )
-        if found.loss < self.best_loss and not is_last:
-            self.best_step, self.best_loss = step, found.loss
+        if found.rank < self.best_rank and (self.patience is not None or not is_last):
+            self.best_step, self.best_rank = step, found.rank
+        if self.patience is not None and step - self.best_step >= self.patience * self._stride:
+            self.trainer.steps = step
+
+    @property
+    def _stride(self) -> int:
+        """Steps from one score to the next."""
+        return self.trainer.plan.eval_every or 1
 
     def _pinned(self) -> list[int]:
         pinned = [self.best_step]
@@ -180,7 +206,8 @@ class Run:
     def _remember(self, saved: Saved) -> None:
         self.resumed_from = saved.progress.step
         self.best_step = saved.notes["best_step"]
-        self.best_loss = saved.notes["best_loss"] or float("inf")
+        best = saved.notes["best_rank"]
+        self.best_rank = float("inf") if best is None else best
         self.trainer.micro_rows = saved.notes["micro_rows"]
         self.meter.seconds = saved.notes["seconds"]
 

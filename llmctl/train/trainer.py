@@ -13,20 +13,39 @@ from typing import Any, Protocol
 
 import torch
 
-from llmctl.data.batches import Batch
 from llmctl.errors import Interruption, TrainingError
-from llmctl.model.transformer import Transformer
 from llmctl.train.masters import GradientSum, Masters
-from llmctl.train.objectives import Objective
+from llmctl.train.objectives import Model, Objective
 from llmctl.train.schedule import Schedule
 
 MOST_SKIPPED_IN_A_ROW = 10
 
 
+class StepBatch(Protocol):
+    """What a step learns from: so many rows, so many tokens, so many targets that are trained."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def trained(self) -> int: ...
+
+    def micro(self, start: int, stop: int) -> "StepBatch":
+        """Some of the rows, as a batch of their own."""
+        ...
+
+    def to(self, device: torch.device) -> "StepBatch":
+        """The same batch on a device."""
+        ...
+
+
 class Batches(Protocol):
     """Where batches come from: a pure function of the step."""
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> StepBatch:
         """The global batch of a step."""
         ...
 
@@ -90,7 +109,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Model,
         objective: Objective,
         batches: Batches,
         *,
@@ -170,11 +189,11 @@ class Trainer:
             seconds=time.perf_counter() - began,
         )
 
-    def accumulate(self, batch: Batch) -> torch.Tensor:
+    def accumulate(self, batch: StepBatch) -> torch.Tensor:
         """Forward and backward over the micro-batches; the mean loss over all targets."""
         self._sum = GradientSum(pairwise=self.plan.pairwise)
         mean = torch.zeros((), device=self.device)
-        for start in range(0, len(batch.inputs_BT), self.micro_rows):
+        for start in range(0, batch.rows, self.micro_rows):
             micro = batch.micro(start, start + self.micro_rows).to(self.device)
             loss = self.objective(self.model, micro) / batch.trained
             loss.backward()
@@ -191,10 +210,10 @@ class Trainer:
             optimizer.step()
         self.masters.publish()
 
-    def _count(self, batch: Batch, skipped: bool) -> None:
+    def _count(self, batch: StepBatch, skipped: bool) -> None:
         progress = self.progress
         progress.step += 1
-        progress.tokens += batch.inputs_BT.numel()
+        progress.tokens += batch.tokens
         progress.trained += 0 if skipped else batch.trained
         progress.skipped += skipped
         progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if skipped else 0

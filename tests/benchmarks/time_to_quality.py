@@ -49,6 +49,7 @@ def ours(given: argparse.Namespace, seed: int) -> str:
     workspace = given.bench / given.data / "workspace"
     command = [sys.executable, "-m", "llmctl", "pretrain", "--json", "--force", *flags]
     command += [f"--seed={seed}", f"--minutes={given.seconds / 60}", "--name=quality"]
+    command += ["--eval-tokens=1e9"]
     began = time.time()
     done = subprocess.run(
         [*command, f"--workspace={workspace}"], capture_output=True, text=True, check=True

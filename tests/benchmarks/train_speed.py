@@ -4,8 +4,8 @@
 
 Peers run in `--python`, an environment with litgpt and transformers; nanoGPT is imported from
 `--nanogpt DIR`. Every peer is a loop of its own model, its own loss and AdamW over the same
-shape, in bfloat16 by autocast, as their trainers do; ours is the command itself. FLOPs a token are equal
-but for the head (272 to 65).
+shape, in bfloat16 by autocast as their trainers do; ours is the command itself. FLOPs a token are
+equal but for the head (272 to 65).
 """
 
 import argparse

@@ -187,7 +187,7 @@ NARROW = """
     if room:
         used = psutil.Process().memory_info().vms
         resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
-    rows = fitting_rows(trainer, shape)
+    rows = fitting_rows(trainer, shape, trainer.batches.batch(0))
     print(json.dumps([rows, trainer.step().loss]))
 """
 

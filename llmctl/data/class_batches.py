@@ -1,0 +1,143 @@
+"""Encoded texts and their labels -> batches of texts of like length, a pure function of the step.
+
+An epoch visits every text once, in an order that follows from (seed, epoch): shuffled, then sorted
+by length within stretches of many batches, whose batches are shuffled again. So little is padded
+and yet what stands together changes from epoch to epoch.
+
+    B batch, T time, D width
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Batches among which texts are sorted by length: enough to pad little, few enough to mix well.
+STRETCH = 50
+
+
+class LabelledText(NamedTuple):
+    """The ids of a text, the number of its class, and how much it weighs (1 on average)."""
+
+    ids: Sequence[int]
+    label: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClassBatch:
+    """What a step learns from: ids (B, T), or the states (B, T, D) that frozen layers made of them.
+
+    Texts stand flush left; `lengths_B` are their tokens.
+    """
+
+    inputs: Tensor
+    lengths_B: Tensor
+    labels_B: Tensor
+    weights_B: Tensor
+
+    @property
+    def rows(self) -> int:
+        """Texts."""
+        return len(self.labels_B)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are read, padding among them."""
+        return self.inputs.shape[0] * self.inputs.shape[1]
+
+    @property
+    def trained(self) -> int:
+        """What the summed loss is divided by: every text counts once."""
+        return self.rows
+
+    def micro(self, start: int, stop: int) -> "ClassBatch":
+        """The texts `start` to `stop`, without padding that none of them needs."""
+        rows = slice(start, stop)
+        longest = int(self.lengths_B[rows].max())
+        return ClassBatch(
+            self.inputs[rows, :longest],
+            self.lengths_B[rows],
+            self.labels_B[rows],
+            self.weights_B[rows],
+        )
+
+    def to(self, device: torch.device) -> "ClassBatch":
+        """The same batch on a device."""
+        return ClassBatch(
+            self.inputs.to(device),
+            self.lengths_B.to(device),
+            self.labels_B.to(device),
+            self.weights_B.to(device),
+        )
+
+
+class ClassBatches:
+    """The batches of a run over labelled texts, or over `states` of theirs, one (T, D) a text."""
+
+    def __init__(
+        self,
+        texts: Sequence[LabelledText],
+        *,
+        rows: int,
+        pad_id: int,
+        seed: int,
+        states: Sequence[Tensor] | None = None,
+    ) -> None:
+        self.texts = texts
+        self.rows = rows
+        self.seed = seed
+        self.states = states
+        self._pad_id = pad_id
+        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which every text stands once; the last may be smaller."""
+        return -(-len(self.texts) // self.rows)
+
+    def batch(self, step: int) -> ClassBatch:
+        """The batch of a step, counted from zero."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            lengths = [len(text.ids) for text in self.texts]
+            self._epoch = (epoch, like_lengths(lengths, self.rows, (self.seed, epoch)))
+        return self._gathered(self._epoch[1][place])
+
+    def longest(self) -> ClassBatch:
+        """The largest batch that could be: of the longest texts."""
+        order = sorted(range(len(self.texts)), key=lambda one: -len(self.texts[one].ids))
+        return self._gathered(order[: self.rows])
+
+    def _gathered(self, indices: Sequence[int]) -> ClassBatch:
+        texts = [self.texts[index] for index in indices]
+        lengths = [len(text.ids) for text in texts]
+        if self.states is None:
+            inputs = torch.full((len(texts), max(lengths)), self._pad_id)
+            for row, text in enumerate(texts):
+                inputs[row, : len(text.ids)] = torch.tensor(text.ids)
+        else:
+            chosen = [self.states[index] for index in indices]
+            inputs = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
+        return ClassBatch(
+            inputs,
+            torch.tensor(lengths),
+            torch.tensor([text.label for text in texts]),
+            torch.tensor([text.weight for text in texts]),
+        )
+
+
+def like_lengths(lengths: Sequence[int], rows: int, seed: tuple[int, ...]) -> list[list[int]]:
+    """The indices of an epoch in batches, of texts of like length, in an order of the seed's."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(lengths))
+    sizes = np.asarray(lengths)
+    batches: list[list[int]] = []
+    for start in range(0, len(order), rows * STRETCH):
+        stretch = order[start : start + rows * STRETCH]
+        by_length = stretch[np.argsort(sizes[stretch], kind="stable")]
+        batches += [by_length[at : at + rows].tolist() for at in range(0, len(by_length), rows)]
+    return [batches[place] for place in random.permutation(len(batches))]

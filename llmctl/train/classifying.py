@@ -1,0 +1,223 @@
+"""A base model's folder and labelled texts -> a classifier, trained and tempered.
+
+Methods differ by what is trained: all of it, low-rank adapters beside it, or the last block and
+the head, for which the states below are computed once. Receives paths, never artifact names.
+
+    N texts, C classes, T time, D width
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmctl.data.class_batches import ClassBatches, LabelledText
+from llmctl.data.tokenizer import Tokenizer
+from llmctl.model.adapters import add_adapters, merge_adapters
+from llmctl.model.checkpoint import SpecialIds, load_model
+from llmctl.model.classifier import Classifier, alike, class_logits, classifier_from, padded
+from llmctl.model.classifier_folder import save_classifier
+from llmctl.model.low_rank import AdapterSettings
+from llmctl.train.machine import Machine
+from llmctl.train.objectives import class_label, class_label_above
+from llmctl.train.run import Run
+from llmctl.train.tuning import Dose, Tuning
+
+Method = Literal["full", "lora", "head"]
+# A weight of a rare class beyond this makes single texts shake the whole model.
+MOST_WEIGHT = 10.0
+
+
+class Text(Protocol):
+    """A text and the number of its class."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def label(self) -> int: ...
+
+
+class Scores(Protocol):
+    """What runs are compared by."""
+
+    @property
+    def accuracy(self) -> float: ...
+
+    @property
+    def macro_f1(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Scores on the validation texts, and the mean loss there; macro-F1 decides, then the loss."""
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+
+    @property
+    def rank(self) -> float:
+        """Less is better."""
+        return -self.macro_f1 + 1e-4 * min(self.loss, 100.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What to train on, and how."""
+
+    base: Path
+    classes: tuple[str, ...]
+    train: Sequence[Text]
+    validation: Sequence[Text]
+    method: Method
+    dose: Dose
+    rows: int
+    is_balanced: bool
+    adapters: AdapterSettings
+    seed: int
+    judge: Callable[[np.ndarray, np.ndarray], Scores]
+
+
+class Classifying:
+    """A classifier in the making: `start`, then `run.train()`, then `finish` and `write_model`."""
+
+    def __init__(self, lesson: Lesson, machine: Machine) -> None:
+        self.lesson = lesson
+        self.tokenizer = Tokenizer.load(lesson.base)
+        decoder = load_model(lesson.base, dtype=torch.float32)
+        self.model = classifier_from(decoder, len(lesson.classes), seed=lesson.seed)
+        self.cut = 0
+        self._validation = self.encode([one.text for one in lesson.validation])
+        self._truth = np.array([one.label for one in lesson.validation])
+        rows = self.encode([one.text for one in lesson.train])
+        weights = class_weights([one.label for one in lesson.train], balanced=lesson.is_balanced)
+        texts = [
+            LabelledText(ids, one.label, weights[one.label])
+            for ids, one in zip(rows, lesson.train, strict=True)
+        ]
+        self.tuning = self._tuning(texts, machine)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Texts as ids, cut at the end of the context; `cut` counts those that were."""
+        context = self.model.shape.context
+        rows = [self.tokenizer.encode_prompt(text) for text in texts]
+        self.cut += sum(len(row) > context for row in rows)
+        return [row[:context] for row in rows]
+
+    def start(self, directory: Path) -> Run:
+        """The run in a folder, standing where an earlier attempt left it."""
+        return self.tuning.start(directory, self._evaluate, describe_score)
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """The float64 logits (N, C) of texts."""
+        return self._logits(self.encode(texts))
+
+    def validation_logits(self) -> tuple[np.ndarray, np.ndarray]:
+        """The logits of the validation texts, and their classes."""
+        return self._logits(self._validation), self._truth
+
+    def finish(self) -> None:
+        """Make one plain float32 model of what was trained and what was kept."""
+        state = self.tuning.trainer.masters.trained_state(self.model)
+        lesson, device = self.lesson, self.tuning.machine.device
+        decoder = load_model(lesson.base, dtype=torch.float32)
+        model = classifier_from(decoder, len(lesson.classes), seed=lesson.seed)
+        if lesson.method == "lora":
+            add_adapters(model.decoder, lesson.adapters, seed=lesson.seed)
+        model.load_state_dict({name: one.cpu() for name, one in state.items()}, strict=False)
+        if lesson.method == "lora":
+            merge_adapters(model.decoder)
+        self.model = model.to(device)
+
+    def temper(self, temperature: float) -> None:
+        """Divide all logits by a temperature, once and for ever: the head carries it."""
+        with torch.no_grad():
+            self.model.score.weight /= temperature
+
+    def write_model(self, directory: Path) -> None:
+        """The classifier as it stands, as a folder that transformers opens."""
+        tokenizer = self.tokenizer
+        special = SpecialIds(eos=tokenizer.eos_id, pad=tokenizer.pad_id, bos=tokenizer.bos_id)
+        state = {name: one.cpu() for name, one in self.model.state_dict().items()}
+        save_classifier(self.model, state, self.lesson.classes, directory, special=special)
+        tokenizer.save(directory)
+
+    def _tuning(self, texts: Sequence[LabelledText], machine: Machine) -> Tuning:
+        lesson, model = self.lesson, self.model
+        pad_id = self.tokenizer.pad_id
+        states, objective = None, class_label
+        if lesson.method == "lora":
+            add_adapters(model.decoder, lesson.adapters, seed=lesson.seed)
+        elif lesson.method == "head":
+            below = len(model.blocks) - 1
+            freeze_below(model, below)
+            rows = [text.ids for text in texts]
+            states = states_below(model.to(machine.device, machine.dtype), rows, below, pad_id)
+            model.to(torch.float32)
+            objective = class_label_above(below)
+        batches = ClassBatches(
+            texts, rows=lesson.rows, pad_id=pad_id, seed=lesson.seed, states=states
+        )
+        return Tuning(model, objective, batches, lesson.dose, machine)
+
+    def _logits(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        found = class_logits(self.model, rows, self.tokenizer.pad_id)
+        return found.numpy().astype(np.float64)
+
+    def _evaluate(self) -> HeldOut:
+        logits_NC, truth = self.validation_logits()
+        scores = self.lesson.judge(truth, logits_NC.argmax(axis=1))
+        nats = torch.nn.functional.cross_entropy(
+            torch.from_numpy(logits_NC), torch.from_numpy(truth)
+        )
+        return HeldOut(accuracy=scores.accuracy, macro_f1=scores.macro_f1, loss=float(nats))
+
+
+def describe_score(found: HeldOut) -> dict[str, Any]:
+    """A score as the journal holds it."""
+    return {
+        "val_loss": found.loss,
+        "val_accuracy": found.accuracy,
+        "val_macro_f1": found.macro_f1,
+    }
+
+
+def class_weights(labels: Sequence[int], *, balanced: bool) -> Mapping[int, float]:
+    """How much a text of each class weighs: 1, or as much more as its class is rarer.
+
+    The mean over all texts stays 1, so that the rate means the same (King and Zeng 2001).
+    """
+    counts = np.bincount(np.asarray(labels))
+    if not balanced:
+        return dict.fromkeys(range(len(counts)), 1.0)
+    rarity = np.minimum(len(labels) / (len(counts) * np.maximum(counts, 1)), MOST_WEIGHT)
+    mean = float((rarity * counts).sum() / len(labels))
+    return {label: float(one / mean) for label, one in enumerate(rarity)}
+
+
+def freeze_below(model: Classifier, layers: int) -> None:
+    """Let only the blocks from `layers` on, the last norm and the head be trained."""
+    model.requires_grad_(False)
+    trained = (*model.blocks[layers:], model.decoder.norm, model.score)
+    for module in trained:
+        module.requires_grad_(True)
+
+
+@torch.no_grad()
+def states_below(
+    model: Classifier, rows: Sequence[Sequence[int]], layers: int, pad_id: int
+) -> list[Tensor]:
+    """The stream (T, D) of each text behind the first blocks, in the model's type, on the CPU."""
+    found: list[Tensor] = [torch.empty(0)] * len(rows)
+    device = model.score.weight.device
+    for some in alike(rows):
+        texts = padded([rows[index] for index in some], pad_id, device)
+        states_BTD = model.decoder.lower(texts.ids_BT, layers).cpu()
+        for index, state_TD in zip(some, states_BTD, strict=True):
+            found[index] = state_TD[: len(rows[index])].clone()
+    return found
