@@ -10,35 +10,24 @@ Knows nothing of what is inside an artifact. Opens no file that it does not hash
 """
 
 import contextlib
-import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from llmctl.durable import checksum, damage, fingerprint, sync, write_durably
+from llmctl.durable import SEAL, checksum, damage, fingerprint, sync, write_durably
 from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.hub import fetch, is_hub_id
+from llmctl.manifest import FOLDERS, Artifact, Input, Manifest, now, provenance, seal_of
 from llmctl.registry import suggest
 
-FOLDERS = {
-    "corpus": "corpora",
-    "tokenizer": "tokenizers",
-    "tokens": "tokens",
-    "labeled": "labeled",
-    "model": "models",
-    "report": "reports",
-}
 MAKERS = {
     "corpus": "llmctl collect demo",
     "tokenizer": "llmctl tokenize",
@@ -48,132 +37,28 @@ MAKERS = {
 MANIFEST = "manifest.json"
 PLAN = "draft.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# What a model folder is made of: weights as safetensors, a tokenizer, their settings; no pickle.
+MODEL_FILES = (
+    *(
+        "config.json",
+        "generation_config.json",
+        "model*.safetensors",
+        "model*.safetensors.index.json",
+    ),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"),
+    *("adapter_config.json", "adapter_model.safetensors"),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """What an artifact was made from: another artifact, or data from outside, by digest."""
+class ModelSource(NamedTuple):
+    """A model to start from: its folder, itself as an input of what is made, and how people see it.
 
-    kind: str
-    name: str
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """The record of an artifact, written last.
-
-    `digest` stands for the content (all files by sha256); `seal` for the manifest itself.
-    `sort` says what a model is: `causal-lm`, `chat-lm` or `classifier`.
+    The folder is one of the workspace, of the user, or of the hub's cache.
     """
 
-    kind: str
-    name: str
-    digest: str
-    sort: str = ""
-    config: dict[str, Any] = field(default_factory=dict[str, Any])
-    inputs: tuple[Input, ...] = ()
-    files: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
-    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
-    schema: int = 1
-
-    def to_json(self) -> str:
-        """The manifest as text, sealed against silent change."""
-        body = asdict(self)
-        return json.dumps(body | {"seal": _seal(body)}, indent=1, ensure_ascii=False) + "\n"
-
-    @staticmethod
-    def read(path: Path) -> "Manifest":
-        """Read a manifest; WorkspaceError where it is damaged or of a later llmctl."""
-        try:
-            body = json.loads(path.read_bytes())
-            seal = body.pop("seal")
-            if body["schema"] != 1:
-                raise WorkspaceError(
-                    f"{path} was written by another version of llmctl (schema {body['schema']})",
-                    hint="upgrade llmctl, or make the artifact anew with `--force`",
-                )
-            if seal != _seal(body):
-                raise ValueError("the seal does not match")
-            inputs = tuple(Input(**row) for row in body.pop("inputs"))
-            return Manifest(**body, inputs=inputs)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise WorkspaceError(
-                f"{path} is damaged: {error}",
-                hint="make the artifact anew with `--force`, or bring back a copy",
-            ) from error
-
-
-def _seal(body: Mapping[str, Any]) -> str:
-    plain = json.loads(json.dumps(body))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A finished folder of the workspace and its manifest."""
-
     path: Path
-    manifest: Manifest
-
-    @property
-    def kind(self) -> str:
-        """What it is: `corpus`, `tokens`, `model` and so on."""
-        return self.manifest.kind
-
-    @property
-    def name(self) -> str:
-        """Its name, unique within its kind."""
-        return self.manifest.name
-
-    @property
-    def digest(self) -> str:
-        """The sha256 that stands for all its files."""
-        return self.manifest.digest
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What was measured while it was made."""
-        return self.manifest.facts
-
-    @property
-    def label(self) -> str:
-        """How people see it: its folder in the workspace, such as `tokens/wikipedia`."""
-        return f"{FOLDERS[self.kind]}/{self.name}"
-
-    def as_input(self) -> Input:
-        """This artifact as the input of another."""
-        return Input(self.kind, self.name, self.digest)
-
-    def touch(self, file: str) -> Path:
-        """The path of one file after a look at its fast checksum; WorkspaceError if it changed."""
-        path, known = self.path / file, self.manifest.files[file]
-        if not path.exists() or checksum(path) != known["xxh3"]:
-            raise _changed(path)
-        return path
-
-    def verify(self) -> Iterator[Path]:
-        """Hash every file again, yielding the sound; WorkspaceError at the first that is not."""
-        for file, known in self.manifest.files.items():
-            path = self.path / file
-            if not path.exists() or fingerprint(path)["sha256"] != known["sha256"]:
-                raise _changed(path)
-            yield path
-
-    def check_sizes(self) -> None:
-        """Notice files that are gone or of another length; costs no reading."""
-        for file, known in self.manifest.files.items():
-            path = self.path / file
-            if not path.exists() or path.stat().st_size != known["bytes"]:
-                raise _changed(path)
-
-
-def _changed(path: Path) -> WorkspaceError:
-    return WorkspaceError(
-        f"{path} is missing or no longer what was written",
-        hint="make the artifact anew with `--force`, or bring back a copy",
-    )
+    input: Input
+    label: str
 
 
 class Draft:
@@ -189,7 +74,7 @@ class Draft:
         self.path = workspace.draft_path(self.kind, self.name)
         self.resumed = self.path.exists()
         self.artifact: Artifact | None = None
-        self._started = _now()
+        self._started = now()
 
     def finish(
         self, *, facts: Mapping[str, Any], sort: str = "", device: str | None = None
@@ -204,13 +89,13 @@ class Draft:
         manifest = Manifest(
             kind=self.kind,
             name=self.name,
-            digest=_seal({name: known["sha256"] for name, known in files.items()}),
+            digest=seal_of({name: known["sha256"] for name, known in files.items()}),
             sort=sort,
             config=self.plan["config"],
             inputs=tuple(Input(**row) for row in self.plan["inputs"]),
             files=files,
             facts=dict(facts),
-            provenance=_provenance(self._started, device),
+            provenance=provenance(self._started, device),
         )
         write_durably(self.path / MANIFEST, manifest.to_json().encode())
         self.artifact = self.workspace.publish(self.path, manifest)
@@ -314,23 +199,47 @@ class Workspace:
         return (self.path(kind, name) / MANIFEST).exists()
 
     def model_folder(self, reference: str | None, *, sorts: Sequence[str] = ()) -> Path:
-        """The folder of a model to use: a NAME, NAME@STEP, a folder, or the newest of a sort.
+        """The folder alone of what `model_source` finds."""
+        return self.model_source(reference, sorts=sorts).path
 
-        A finished model's weights are checked against their fast checksum first.
+    def model_source(
+        self,
+        reference: str | None,
+        *,
+        sorts: Sequence[str] = (),
+        revision: str | None = None,
+        weights: bool = True,
+    ) -> ModelSource:
+        """The model that a reference means, or the newest of the first of `sorts` that has any.
+
+        A NAME, a NAME@STEP, a folder, or a hub id (`organisation/name`, at a `revision`), in this
+        order. A finished model's weights are checked against their fast checksum first; what the
+        hub gives, without `weights` its small files only, is pinned by its commit. Raises
+        WorkspaceError where there is no such model, or it is of another sort, and RemoteError where
+        the hub does not give it.
         """
-        if reference is not None and (Path(reference) / "config.json").is_file():
-            return Path(reference)
+        if reference is not None and _is_model_folder(Path(reference)):
+            return _folder_source(Path(reference))
+        if reference is not None and is_hub_id(reference):
+            patterns = [one for one in MODEL_FILES if weights or not one.endswith(".safetensors")]
+            path, commit = fetch(reference, patterns=patterns, revision=revision)
+            return ModelSource(path, Input("hub", reference, commit), f"{reference}@{commit[:12]}")
         name, _, step = (reference or "").partition("@")
         if step:
             return self._checkpoint(name, step)
         artifact = self.find("model", name) if name else self.newest("model", sorts=sorts)
+        if sorts and artifact.manifest.sort not in sorts:
+            raise WorkspaceError(
+                f"{artifact.label} is a {artifact.manifest.sort}, not a {' or '.join(sorts)}",
+                hint="`llmctl show` lists the models that there are",
+            )
         for file in artifact.manifest.files:
             if file.endswith(".safetensors") and "/" not in file:
                 artifact.touch(file)
-        return artifact.path
+        return ModelSource(artifact.path, artifact.as_input(), artifact.label)
 
-    def _checkpoint(self, name: str, step: str) -> Path:
-        """The folder of a step of a model, finished or not; WorkspaceError, with what there is."""
+    def _checkpoint(self, name: str, step: str) -> ModelSource:
+        """A step of a model, finished or not; WorkspaceError, with what there is."""
         folders = (
             self.draft_path("model", name) / "checkpoints",
             self.path("model", name) / "state",
@@ -346,7 +255,9 @@ class Workspace:
         why = damage(found[wanted])
         if why is not None:
             raise WorkspaceError(f"{found[wanted]} is damaged: {why}", hint="use another step")
-        return found[wanted]
+        label = f"{name}@{int(wanted.rpartition('-')[2])}"
+        digest = fingerprint(found[wanted] / SEAL)["sha256"]
+        return ModelSource(found[wanted], Input("checkpoint", label, digest), f"models/{label}")
 
     def take(self, kind: str, name: str | None, *, sorts: Sequence[str] = ()) -> Artifact:
         """The artifact that a step is to read: the named one or the newest, whole and not stale."""
@@ -479,6 +390,17 @@ class Workspace:
             lock.release()
 
 
+def _is_model_folder(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
+def _folder_source(path: Path) -> ModelSource:
+    """A model folder of the user's, known by a fast digest of what a model is made of."""
+    files = sorted({file for pattern in MODEL_FILES for file in path.glob(pattern)})
+    digest = seal_of({file.name: checksum(file) for file in files})
+    return ModelSource(path, Input("source", path.resolve().name, digest), str(path))
+
+
 def _plan(
     kind: str, name: str, config: Mapping[str, Any], inputs: Iterable[Input]
 ) -> dict[str, Any]:
@@ -523,29 +445,3 @@ def _other_plan(what: str, changed: Mapping[str, tuple[Any, Any]]) -> WorkspaceE
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:18]}…{text[-18:]}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _provenance(started: str, device: str | None) -> dict[str, Any]:
-    return {
-        "started": started,
-        "finished": _now(),
-        "llmctl": metadata.version("llmctl"),
-        "python": platform.python_version(),
-        "torch": metadata.version("torch"),
-        "platform": platform.platform(),
-        "commit": _commit(),
-        "device": device or platform.machine(),
-    }
-
-
-def _commit() -> str | None:
-    """The git commit of the folder that the user works in, where there is one."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    told = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or None

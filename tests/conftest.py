@@ -1,14 +1,20 @@
 """What all tests share: no network, golden files, and the data beside the project."""
 
+import hashlib
+import json
 import os
 import runpy
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import pytest
 
 from llmctl.data.sources.files import Files
+from llmctl.registry import load
 from llmctl.stages import collect, tokenize
 from llmctl.workspace import Workspace
 
@@ -61,6 +67,95 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8"), "see `pytest --update-golden`"
 
     return check
+
+
+class Hub:
+    """A hub on this machine: folders as repositories, and what it says to who asks for a file.
+
+    `refusals` are a status and a code of the hub's own by repository; `tokens` what was shown.
+    """
+
+    commit = "0123456789" * 4
+
+    def __init__(self) -> None:
+        self.repositories: dict[str, Path] = {}
+        self.refusals: dict[str, tuple[int, str]] = {}
+        self.tokens: list[str | None] = []
+        self.asked: list[str] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        self.is_up = True
+
+    def stop(self) -> None:
+        """Be gone, as a hub is without a network."""
+        self.is_up = False
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Status, code and body of what a path stands for."""
+        is_api = path.startswith("/api/models/")
+        words = path.removeprefix("/api/models" if is_api else "").strip("/").split("/")
+        repository, rest = "/".join(words[:2]), words[2:]
+        folder = self.repositories.get(repository)
+        if folder is None:
+            return 404, "RepoNotFound", b""
+        if rest[:1] == ["revision"] and rest[1] not in ("main", self.commit):
+            return 404, "RevisionNotFound", b""
+        files = [self._entry(one) for one in sorted(folder.iterdir()) if one.is_file()]
+        if is_api and "tree" in rest:
+            return 200, "", json.dumps(files).encode()
+        if is_api:
+            about = {"id": repository, "sha": self.commit, "siblings": files}
+            return 200, "", json.dumps(about).encode()
+        return *self.refusals.get(repository, (200, "")), (folder / rest[-1]).read_bytes()
+
+    def _entry(self, file: Path) -> dict[str, Any]:
+        content = file.read_bytes()
+        names = {"type": "file", "path": file.name, "rfilename": file.name}
+        return names | {"oid": hashlib.sha1(content).hexdigest(), "size": len(content)}
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            hub.asked.append(path)
+            hub.tokens.append(self.headers.get("Authorization"))
+            status, code, body = hub.answer(path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+            self.send_header("X-Repo-Commit", hub.commit)
+            if code:
+                self.send_header("X-Error-Code", code)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub without repositories, which is the only one that huggingface_hub knows of."""
+    hub, constants = Hub(), load("huggingface_hub:constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")[1:]
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + "".join(template))
+    yield hub
+    if hub.is_up:
+        hub.stop()
 
 
 @pytest.fixture(scope="session")

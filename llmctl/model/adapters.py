@@ -75,8 +75,8 @@ def add_adapters(model: nn.Module, settings: AdapterSettings, *, seed: int) -> N
         assert isinstance(linear, nn.Linear), "a model has one set of adapters at a time"
         rows = {part.name: part.rows or linear.out_features for part in projection.parts}
         adapted = Adapted(linear, rows, names, settings)
-        for name in names:
-            adapted.parts[name].draw(generator)
+        for adapter in adapted.adapters.values():
+            adapter.draw(generator)
         body.set_submodule(projection.module, adapted)
 
 

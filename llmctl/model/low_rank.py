@@ -10,6 +10,7 @@ projection are adapted each on its own.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +101,9 @@ class Adapted(nn.Module):
     `rows` are all parts in order, `chosen` those that get an adapter.
     """
 
+    weight: Tensor
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         linear: nn.Linear,
@@ -128,13 +132,20 @@ class Adapted(nn.Module):
         y = adapted[0] if len(adapted) == 1 else torch.cat(adapted, dim=-1)
         return y if self.bias is None else y + self.bias
 
+    @property
+    def adapters(self) -> dict[str, LowRank]:
+        """The adapters by the names of their parts."""
+        return cast("dict[str, LowRank]", dict(self.parts.items()))
+
     @torch.no_grad()
     def merge(self) -> nn.Linear:
         """The plain layer that computes the same; the weight is changed in place."""
+        adapters = self.adapters
         for name, rows_OD in zip(self.rows, self.weight.split([*self.rows.values()]), strict=True):
-            if name in self.parts:
-                rows_OD.copy_(self.parts[name].merged(rows_OD))
+            if name in adapters:
+                rows_OD.copy_(adapters[name].merged(rows_OD))
         outputs, inputs = self.weight.shape
         linear = nn.Linear(inputs, outputs, bias=self.bias is not None, device="meta")
-        linear.weight, linear.bias = self.weight, self.bias
+        linear.weight = self.weight
+        linear.register_parameter("bias", self.bias)
         return linear

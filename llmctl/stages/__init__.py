@@ -12,6 +12,10 @@ COMMANDS = {
             "Train a tokenizer, and turn corpora into tokens",
         ),
         "pretrain": ("llmctl.stages.pretrain:Pretrain", "Train a foundation model on tokens"),
+        "import": (
+            "llmctl.stages.import_model:ImportModel",
+            "Take a model from outside into the workspace",
+        ),
     },
     "Use": {
         "predict": ("llmctl.stages.predict:Predict", "Show what a model expects next"),
