@@ -37,6 +37,26 @@ DOCUMENTS = pa.schema(
 )
 
 
+CONVERSATIONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+    ]
+)
+
+
+def classes_schema(names: Sequence[str]) -> pa.Schema:
+    """One row a text: its id, the text and the number of its class, which `datasets` names."""
+    features = {
+        "id": {"dtype": "string", "_type": "Value"},
+        "text": {"dtype": "string", "_type": "Value"},
+        "label": {"names": list(names), "_type": "ClassLabel"},
+    }
+    told = json.dumps({"info": {"features": features}})
+    fields = [("id", pa.string()), ("text", pa.string()), ("label", pa.int64())]
+    return pa.schema(fields, metadata={"huggingface": told})
+
+
 def tokens_schema(width: Literal["uint16", "uint32"]) -> pa.Schema:
     """One row a document: its id, its ids (the end-of-text id first) and its UTF-8 bytes."""
     ids = pa.list_(pa.uint16() if width == "uint16" else pa.uint32())

@@ -76,6 +76,10 @@ class Tokenizer:
             ) from error
         return cls(backend, roles_beside(file, backend))
 
+    def with_chat_template(self, template: str) -> "Tokenizer":
+        """The same tokenizer, whose files tell others how a conversation is written."""
+        return Tokenizer(self._backend, {**self.config, "chat_template": template})
+
     def save(self, directory: Path) -> None:
         """Write both files into an existing folder; the sha256 of tokenizer.json is `digest`."""
         config = {
@@ -116,6 +120,12 @@ class Tokenizer:
         return vocabulary == BYTE_OF_CHARACTER and self._backend.normalizer is None
 
     @cached_property
+    def special_tokens(self) -> Mapping[str, int]:
+        """The tokens that steer a model, with their ids: what a text must not hold by chance."""
+        added = self._backend.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}
+
+    @cached_property
     def verbatim(self) -> tokenizers.Tokenizer:
         """The backend, told to read special tokens in a text as ordinary characters."""
         twin = tokenizers.Tokenizer.from_str(self.json_text)
@@ -136,6 +146,10 @@ class Tokenizer:
         if ids[:2] == [self.bos_id] * 2:
             return ids[1:]
         return ids or [self.eos_id]
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """The ids of a text that was written for the model: special tokens count, none is added."""
+        return _ids(self._backend, text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, skip_special: bool = True) -> str:
         """The text of ids; bytes that make no whole character become U+FFFD."""

@@ -1,6 +1,7 @@
 """How files become text: one module a format, found by the ending of the file's name.
 
-A reader is `read(item, options) -> Iterator[Passage | Rejected]` (see `passage.py`).
+A reader is `read(item, options) -> Iterator[Passage | Rejected]` (see `passage.py`); where a
+file holds rows, `rows(item, encoding) -> Iterator[Row | Rejected]` gives them whole.
 """
 
 PLAIN = "llmctl.data.formats.plain:read"
@@ -26,6 +27,22 @@ READERS = {
     "arrows": "llmctl.data.formats.tables:read_arrow",
     "feather": "llmctl.data.formats.tables:read_arrow",
     "ipc": "llmctl.data.formats.tables:read_arrow",
+}
+
+ROWS = {
+    "json": "llmctl.data.formats.json_rows:value_rows",
+    "jsonl": "llmctl.data.formats.json_rows:line_rows",
+    "jsonlines": "llmctl.data.formats.json_rows:line_rows",
+    "ndjson": "llmctl.data.formats.json_rows:line_rows",
+    "csv": "llmctl.data.formats.delimited:csv_rows",
+    "tab": "llmctl.data.formats.delimited:tsv_rows",
+    "tsv": "llmctl.data.formats.delimited:tsv_rows",
+    "parquet": "llmctl.data.formats.tables:parquet_rows",
+    "pq": "llmctl.data.formats.tables:parquet_rows",
+    "arrow": "llmctl.data.formats.tables:arrow_rows",
+    "arrows": "llmctl.data.formats.tables:arrow_rows",
+    "feather": "llmctl.data.formats.tables:arrow_rows",
+    "ipc": "llmctl.data.formats.tables:arrow_rows",
 }
 
 ARCHIVES = {

@@ -34,13 +34,23 @@ class Layout:
 
 
 def read_csv(item: Item, options: Options) -> Iterator[Passage | Rejected]:
-    """One passage a row, with a comma or another delimiter."""
-    return _read(item, options, ",;\t|")
+    """One passage a row."""
+    return passages_of(csv_rows(item, options.encoding), item, options)
 
 
 def read_tsv(item: Item, options: Options) -> Iterator[Passage | Rejected]:
-    """One passage a row, with a tab or another delimiter."""
-    return _read(item, options, "\t,;|")
+    """One passage a row."""
+    return passages_of(tsv_rows(item, options.encoding), item, options)
+
+
+def csv_rows(item: Item, encoding: str | None = None) -> Iterator[Row | Rejected]:
+    """The rows of a file with a comma or another delimiter."""
+    return _read(item, encoding, ",;\t|")
+
+
+def tsv_rows(item: Item, encoding: str | None = None) -> Iterator[Row | Rejected]:
+    """The rows of a file with a tab or another delimiter."""
+    return _read(item, encoding, "\t,;|")
 
 
 def find_layout(sample: Sequence[str], delimiters: str = ",;\t|") -> Layout:
@@ -58,13 +68,12 @@ def find_layout(sample: Sequence[str], delimiters: str = ",;\t|") -> Layout:
     )
 
 
-def _read(item: Item, options: Options, delimiters: str) -> Iterator[Passage | Rejected]:
-    source = Decoded(item.stream, encoding=options.encoding)
+def _read(item: Item, encoding: str | None, delimiters: str) -> Iterator[Row | Rejected]:
+    source = Decoded(item.stream, encoding=encoding)
     all_lines = lines(source)
     sample = list(_sampled(all_lines))
     layout = find_layout(sample, delimiters)
-    rows = _rows(_Feed(chain(sample, all_lines)), layout, item.name)
-    yield from passages_of(rows, item, options)
+    yield from _rows(_Feed(chain(sample, all_lines)), layout, item.name)
     if not layout.has_header:
         yield remark(item, "no header", f"columns are numbered 1 to {len(layout.names)}")
     yield from source.remarks(item)
@@ -118,7 +127,7 @@ def _rows(feed: _Feed, layout: Layout, name: str) -> Iterator[Row | Rejected]:
             where, size = f"{name}:{number}", sum(map(utf8_size, feed.record))
             yield Rejected(where=where, reason=problem, detail=f"line {feed.line}", bytes=size)
         elif cells and number:
-            yield number, dict(zip(layout.names, cells, strict=False))
+            yield Row(number, dict(zip(layout.names, cells, strict=False)), feed.line)
         feed.start_record()
         number += cells != []
 

@@ -24,19 +24,29 @@ BETWEEN_ENTRIES = re.compile(r"[\s,\]]*")
 
 
 def read_lines(item: Item, options: Options) -> Iterator[Passage | Rejected]:
-    """One value a line: an object, or the text itself."""
-    source = Decoded(item.stream, encoding=options.encoding)
-    yield from passages_of(_line_rows(source, item.name), item, options)
-    yield from source.remarks(item)
+    """One passage a line."""
+    return passages_of(line_rows(item, options.encoding), item, options)
 
 
 def read_json(item: Item, options: Options) -> Iterator[Passage | Rejected]:
+    """One passage a value."""
+    return passages_of(value_rows(item, options.encoding), item, options)
+
+
+def line_rows(item: Item, encoding: str | None = None) -> Iterator[Row | Rejected]:
+    """One value a line: an object, or the text itself."""
+    source = Decoded(item.stream, encoding=encoding)
+    yield from _line_rows(source, item.name)
+    yield from source.remarks(item)
+
+
+def value_rows(item: Item, encoding: str | None = None) -> Iterator[Row | Rejected]:
     """A list of values, one value, or values one after another."""
-    source = Decoded(item.stream, encoding=options.encoding)
+    source = Decoded(item.stream, encoding=encoding)
     blocks = iter(source)
     head = next(blocks, "").lstrip()
     rows_of = _line_rows if _is_lines(head) else _value_rows
-    yield from passages_of(rows_of(chain((head,), blocks), item.name), item, options)
+    yield from rows_of(chain((head,), blocks), item.name)
     yield from source.remarks(item)
 
 
@@ -58,7 +68,7 @@ def _line_rows(blocks: Iterable[str], name: str) -> Iterator[Row | Rejected]:
             yield Rejected(where=where, reason="line too long", detail=f"over {LONGEST} bytes")
         elif not line.isspace():
             try:
-                yield _row(number, _value(line.strip()), where)
+                yield _row(number, _value(line.strip()), where, number)
             except (ValueError, RecursionError) as error:
                 detail, size = _said(error), utf8_size(line)
                 yield Rejected(where=where, reason="bad JSON", detail=detail, bytes=size)
@@ -134,11 +144,11 @@ def _at_least(blocks: Iterator[str], size: int) -> str:
     return "".join(gathered)
 
 
-def _row(number: int, value: Any, where: str) -> Row | Rejected:
+def _row(number: int, value: Any, where: str, line: int | None = None) -> Row | Rejected:
     if isinstance(value, str):
-        return number, {"text": value}
+        return Row(number, {"text": value}, line)
     if isinstance(value, dict):
-        return number, value
+        return Row(number, value, line)
     return Rejected(where=where, reason="no text", detail="neither a string nor an object")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmctl.data.document import Rejected
 from llmctl.data.formats.mending import replace_surrogates
@@ -38,8 +38,15 @@ MOST_NAMES = 20
 NUMBER = re.compile(r"[\s\d.,:;/%$€£()eE+-]*")
 
 
-# One record: its number in the file, counted from 1, and its values by name.
-Row = tuple[int, Mapping[str, Any]]
+class Row(NamedTuple):
+    """One record: its number in the file and, where it has one, the line that it begins in.
+
+    Both count from 1.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ def passages_of(
     """The rows as passages, their columns found by a sample; raises Unreadable without a text."""
     rows = iter(rows)
     while sample := list(_sampled(rows)):
-        values = [one[1] for one in sample if not isinstance(one, Rejected)]
+        values = [one.values for one in sample if not isinstance(one, Rejected)]
         if values:
             columns = choose(values, options.text_column)
             yield from columns.remarks(item, options)
@@ -99,7 +106,7 @@ def passages(
         if isinstance(row, Rejected):
             yield row
             continue
-        number, values = row
+        number, values, _ = row
         text = values.get(columns.text)
         if not isinstance(text, str):
             detail = f"`{columns.text}` holds no string"
@@ -119,7 +126,7 @@ def _sampled(rows: Iterator[Row | Rejected]) -> Iterator[Row | Rejected]:
     for row in islice(rows, SAMPLE_ROWS):
         yield row
         if not isinstance(row, Rejected):
-            size += sum(len(value) for value in row[1].values() if isinstance(value, str))
+            size += sum(len(value) for value in row.values.values() if isinstance(value, str))
         if size > SAMPLE_CHARS:
             return
 

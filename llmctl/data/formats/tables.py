@@ -1,6 +1,7 @@
 """Parquet and Arrow files -> passages, a few rows at a time and only the columns needed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -22,16 +23,40 @@ Batches = Callable[[Sequence[str], int], Iterator[pa.RecordBatch]]
 
 def read_parquet(item: Item, options: Options) -> Iterator[Passage | Rejected]:
     """One passage a row."""
+    with _parquet(item) as (schema, batches):
+        yield from _read(schema, batches, item, options)
+
+
+def read_arrow(item: Item, options: Options) -> Iterator[Passage | Rejected]:
+    """One passage a row."""
+    with _arrow(item) as (schema, batches):
+        yield from _read(schema, batches, item, options)
+
+
+def parquet_rows(item: Item, _: str | None = None) -> Iterator[Row | Rejected]:
+    """The rows with all their columns."""
+    with _parquet(item) as (schema, batches):
+        yield from _rows(batches(schema.names, MOST_ROWS))
+
+
+def arrow_rows(item: Item, _: str | None = None) -> Iterator[Row | Rejected]:
+    """The rows with all their columns, of an Arrow file or stream (which `datasets` writes)."""
+    with _arrow(item) as (schema, batches):
+        yield from _rows(batches(schema.names, MOST_ROWS))
+
+
+@contextmanager
+def _parquet(item: Item) -> Iterator[tuple[pa.Schema, Batches]]:
     with item.open() as file, pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False) as table:
 
         def batches(names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
             return table.iter_batches(rows, columns=list(names), use_threads=False)
 
-        yield from _read(table.schema_arrow, batches, item, options)
+        yield table.schema_arrow, batches
 
 
-def read_arrow(item: Item, options: Options) -> Iterator[Passage | Rejected]:
-    """One passage a row, of an Arrow file or stream (which `datasets` writes)."""
+@contextmanager
+def _arrow(item: Item) -> Iterator[tuple[pa.Schema, Batches]]:
     with item.open() as file:
         schema = _opened(file).schema
 
@@ -42,7 +67,7 @@ def read_arrow(item: Item, options: Options) -> Iterator[Passage | Rejected]:
                 batch.validate(full=True)
                 yield from (batch.slice(at, rows) for at in range(0, batch.num_rows, rows))
 
-        yield from _read(schema, batches, item, options)
+        yield schema, batches
 
 
 def _read(
@@ -55,7 +80,7 @@ def _read(
     if first is None:
         return
     others = dict.fromkeys(schema.names)
-    sample = [others | dict(values) for _, values in _rows([first])]
+    sample = [others | dict(row.values) for row in _rows([first])]
     columns = choose(sample, options.text_column)
     yield from columns.remarks(item, options)
     at_once = MOST_BYTES * first.num_rows // (first.nbytes + 1)
@@ -70,7 +95,7 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[Row]:
         names = batch.schema.names
         columns = [_values(column) for column in batch.columns]
         for number, values in enumerate(zip(*columns, strict=True), before + 1):
-            yield number, dict(zip(names, values, strict=True))
+            yield Row(number, dict(zip(names, values, strict=True)))
         before += batch.num_rows
 
 

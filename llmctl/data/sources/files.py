@@ -5,37 +5,21 @@ others: what cannot be read is rejected with a reason.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
 
 from llmctl.config import knob
 from llmctl.data.document import Document, Part, Rejected
-from llmctl.data.formats import ARCHIVES, BEGINNINGS, PLAIN, READERS
-from llmctl.data.formats.compression import Budget, is_packed, unpack
-from llmctl.data.formats.names import clean, ending
-from llmctl.data.formats.passage import (
-    BLOCK,
-    Item,
-    Options,
-    Passage,
-    Stream,
-    Unreadable,
-    remark,
-)
+from llmctl.data.formats import PLAIN, READERS
+from llmctl.data.formats.opening import contained, format_of, open_items, told
+from llmctl.data.formats.passage import Item, Options, Passage, remark
 from llmctl.data.formats.splitting import splitter
-from llmctl.data.formats.times import utc
 from llmctl.data.sources.listing import find_files, name_of
-from llmctl.errors import ConfigError, LlmctlError
+from llmctl.errors import ConfigError
 from llmctl.registry import load
 
 MEND = "llmctl.data.formats.mending:mend"
-MOST_SAID = 200  # characters of a foreign error
-MAGIC = 8  # bytes that tell a compression
-SNIFFED = 64  # bytes, of which a mark and blanks may be the first
-
-Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +78,7 @@ class Files:
             split=splitter(self.split), text_column=self.text_column, encoding=self.encoding
         )
         is_empty = True
-        for item in _contained(_items(Path(path), name), name, part.bytes):
+        for item in contained(open_items(Path(path), name), name, part.bytes):
             is_empty = False
             if isinstance(item, Rejected):
                 yield item
@@ -107,7 +91,7 @@ class Files:
         mend = load(MEND)
         flaws: Counter[str] = Counter()
         kept = lost = 0
-        for passage in _contained(_passages(item, options), item.name, item.bytes):
+        for passage in contained(_passages(item, options), item.name, item.bytes):
             if isinstance(passage, Rejected):
                 lost += not passage.kept
                 yield passage
@@ -121,7 +105,7 @@ class Files:
             else:
                 lost += 1
                 yield Rejected(where=f"{item.name}{passage.key}", reason="empty")
-        yield from _told(item, kept, lost)
+        yield from told(item, kept, lost)
         for flaw, times in flaws.items():
             yield remark(item, flaw, f"documents: {times}")
 
@@ -138,84 +122,6 @@ class Files:
         )
 
 
-def _items(path: Path, name: str) -> Iterator[Item | Rejected]:
-    """The file itself, or the members of the archive that it is."""
-    facts = path.stat()
-    budget = Budget(facts.st_size)
-    with path.open("rb") as file:
-        packed = is_packed(file.peek(MAGIC))
-        item = Item(
-            name=name,
-            stream=Stream(unpack(_blocks(file), budget)),
-            url=clean(str(path)),
-            bytes=facts.st_size,
-            time=utc(facts.st_mtime),
-            file=None if packed else path,
-        )
-        archive = ARCHIVES.get(ending(path.name))
-        if archive is None:
-            yield item
-            return
-        try:
-            yield from load(archive)(item, budget)
-        except Exception:
-            if item.stream.damage is None:
-                raise
-        # What broke the archive says more than what its reader made of it.
-        if item.stream.damage is not None:
-            raise item.stream.damage
-
-
 def _passages(item: Item, options: Options) -> Iterator[Passage | Rejected]:
     if item.stream.head:
-        yield from load(_reader(item))(item, options)
-
-
-def _reader(item: Item) -> str:
-    """The reader for the ending of a name, else for what the bytes begin with."""
-    known = READERS.get(ending(item.name))
-    if known:
-        return known
-    beginning = item.stream.head[:SNIFFED].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    kinds = (kind for start, kind in BEGINNINGS.items() if beginning.startswith(start))
-    return READERS.get(next(kinds, ""), PLAIN)
-
-
-def _told(item: Item, kept: int, lost: int) -> Iterator[Rejected]:
-    """What remains to be said of an item: that it was cut short, or that nothing was in it."""
-    damage = item.stream.damage
-    size = 0 if kept else item.bytes
-    if damage is not None:
-        yield Rejected(
-            where=item.name, reason=damage.reason, detail=damage.detail, bytes=size, kept=kept > 0
-        )
-    elif not kept and not lost:
-        yield Rejected(where=item.name, reason="empty", bytes=size)
-
-
-def _contained(results: Iterable[Thing], where: str, size: int) -> Iterator[Thing | Rejected]:
-    """The results; what is raised instead of one ends them as Rejected.
-
-    `size` counts as lost only if nothing came before.
-    """
-    some = False
-    try:
-        for result in results:
-            yield result
-            some = True
-    except LlmctlError:
-        raise
-    # The parsers of ten formats meet bytes that nobody foresaw, and raise what they like.
-    except Exception as error:
-        known = error if isinstance(error, Unreadable) else Unreadable("unreadable", _said(error))
-        lost = 0 if some else size
-        yield Rejected(where=where, reason=known.reason, detail=known.detail, bytes=lost)
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:MOST_SAID]
-
-
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(BLOCK):
-        yield block
+        yield from load(READERS.get(format_of(item), PLAIN))(item, options)
