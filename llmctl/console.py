@@ -13,6 +13,7 @@ and what would be updated in place is said now and then. Text is never read as m
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -83,6 +84,20 @@ class Console:
         if hint:
             self._line(("\nhint: ", "cyan"), (hint, ""))
 
+    def marked(self, pieces: Sequence[tuple[str, bool]]) -> None:
+        """A text of which some pieces are marked: in colour, else between brackets."""
+        if self.is_quiet:
+            return
+        has_colour = self.rich.is_terminal and not self.rich.no_color
+        told: list[Piece] = []
+        for is_marked, some in itertools.groupby(pieces, key=lambda piece: piece[1]):
+            text = "".join(piece[0] for piece in some)
+            if has_colour:
+                told.append((text, "green" if is_marked else "dim"))
+            else:
+                told.append((f"[{text}]" if is_marked else text, ""))
+        self._line(*told)
+
     def made(self, artifact: Any, what: str = "") -> None:
         """What there is now, and what is in it."""
         if not self.is_quiet:
@@ -96,6 +111,10 @@ class Console:
         """The command that comes next, on one line however narrow the terminal is."""
         if not self.is_quiet:
             self._line(("next: ", "cyan"), (command, ""), is_whole=True)
+
+    def ask(self) -> None:
+        """Show on the terminal that it is the user's turn."""
+        self.rich.print(_text(("> ", "cyan")), end="")
 
     def data(self, text: str = "", *, end: str = "\n") -> None:
         """Text for stdout: what a script reads."""

@@ -31,7 +31,7 @@ class Table:
         return [self._align(index, column) for index, column in enumerate(self.columns)]
 
     def _align(self, index: int, column: str) -> str:
-        if column == self.bars:
+        if self.bars and column == self.bars:
             return "share"
         return "quantity" if all(_is_quantity(row[index]) for row in self.rows) else "words"
 

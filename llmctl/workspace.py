@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from llmctl.durable import SEAL, checksum, damage, fingerprint, sync, write_durably
-from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.hub import fetch, is_hub_id
 from llmctl.manifest import FOLDERS, Artifact, Input, Manifest, now, provenance, seal_of
 from llmctl.registry import suggest
@@ -317,6 +317,23 @@ class Workspace:
             yield draft
             assert draft.artifact is not None, "a draft must be finished inside its block"
 
+    def obtain(
+        self,
+        kind: str,
+        name: str,
+        *,
+        config: Mapping[str, Any],
+        inputs: Sequence[Input],
+        fill: Callable[[Path], Mapping[str, Any]],
+        force: bool = False,
+    ) -> Artifact:
+        """The artifact that this plan has made already, else made now: `fill` gives its facts."""
+        made = None if force else self.made(kind, name, config=config, inputs=inputs)
+        if made:
+            return made
+        with self.draft(kind, name, config=config, inputs=inputs, force=force) as draft:
+            return draft.finish(facts=fill(draft.path))
+
     def unfinished(self, kind: str, name: str) -> dict[str, Any] | None:
         """The plan of a draft that waits to be taken up again, if there is one."""
         path = self.draft_path(kind, name) / PLAN
@@ -388,6 +405,20 @@ class Workspace:
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
+
+
+def outside(path: Path) -> Input:
+    """A file or folder of the user's as an input: what it is called, and the digest of it all.
+
+    Raises DataError where there is nothing.
+    """
+    if not path.exists():
+        near = [one.name for one in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise DataError(f"there is no file `{path}`", hint=suggest(path.name, near))
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    digests = {str(one.relative_to(path)): fingerprint(one)["sha256"] for one in files}
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.resolve().name.partition(".")[0]).strip("-_")
+    return Input("source", stem or "data", seal_of(digests))
 
 
 def _is_model_folder(path: Path) -> bool:

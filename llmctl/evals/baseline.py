@@ -48,8 +48,8 @@ def baseline_predictions(
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=MOST_STEPS, tol=1e-3)
         model.fit(rows, labels)
-        reached = score(truth, model.predict(held_out)).macro_f1
+        reached = score(truth, np.asarray(model.predict(held_out))).macro_f1
         if reached > best_score:
             best, best_score = model, reached
     assert best is not None
-    return best.predict(features.transform(texts).astype(np.float32))
+    return np.asarray(best.predict(features.transform(texts).astype(np.float32)))

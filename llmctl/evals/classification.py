@@ -1,26 +1,29 @@
 """Logits and true labels -> how good a classifier is, and how sure one can be of that.
 
-Scores are scikit-learn's. Intervals are of the percentile bootstrap over texts (Efron and
-Tibshirani 1993, chapter 13); two classifiers on the same texts are compared by resampling the
-texts for both at once, which takes out what is hard for either.
+Scores are scikit-learn's. Two classifiers on the same texts are compared by resampling the texts
+for both at once, which takes out what is hard for either.
 
     N texts, C classes
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
+from sklearn import metrics
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from llmctl.evals.bootstrap import (
+    Difference,
+    Floats,
+    Integers,
+    Interval,
+    difference,
+    interval_of,
+    resampled,
+)
 
-RESAMPLES = 2000
 FIGURES = ("accuracy", "macro_f1")
-LEVEL = 0.95
 BINS = 10
 MOST_MISTAKES = 10
 # Temperatures that are tried: from a hundredth to a hundred, 1.05 apart.
@@ -34,19 +37,6 @@ class Scores:
     accuracy: float
     macro_f1: float
     mcc: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """Where a figure lies with a confidence of 95 %."""
-
-    low: float
-    high: float
-
-    @property
-    def standard_error(self) -> float:
-        """The half-width as one standard error of a normal distribution."""
-        return (self.high - self.low) / (2 * 1.96)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +96,6 @@ class Classification:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """How much better one classifier is than another on the same texts.
-
-    `p_value` is the two-sided share of resamples that contradict the sign.
-    """
-
-    gain: float
-    interval: Interval
-    p_value: float
-
-
 def classify_report(
     logits_NC: Floats,
     labels_N: Integers,
@@ -146,15 +124,10 @@ def classify_report(
 
 def score(labels_N: Integers, predicted_N: Integers) -> Scores:
     """Accuracy, macro-F1 and Matthews' correlation coefficient."""
-    present = np.unique(labels_N)
-    _, _, f1_C, _ = precision_recall_fscore_support(
-        labels_N, predicted_N, labels=present, zero_division=0.0
-    )
-    return Scores(
-        accuracy=float((labels_N == predicted_N).mean()),
-        macro_f1=float(np.mean(f1_C)),
-        mcc=float(matthews_corrcoef(labels_N, predicted_N)),
-    )
+    most = int(max(labels_N.max(), predicted_N.max())) + 1
+    accuracy, macro_f1 = _figures(labels_N, predicted_N, most)
+    mcc = float(metrics.matthews_corrcoef(labels_N, predicted_N))
+    return Scores(accuracy=float(accuracy), macro_f1=float(macro_f1), mcc=mcc)
 
 
 def compare(
@@ -168,14 +141,9 @@ def compare(
         return after - _figures(true, before_N[texts], num_classes)
 
     whole = gain(np.arange(len(labels_N)))
-    gains = np.array([gain(texts) for texts in _resampled(len(labels_N), seed)])
-    against = np.minimum((gains <= 0).mean(axis=0), (gains >= 0).mean(axis=0))
+    gains = np.array([gain(texts) for texts in resampled(len(labels_N), seed)])
     return {
-        name: Difference(
-            gain=float(whole[column]),
-            interval=_interval(gains[:, column]),
-            p_value=min(1.0, 2 * float(against[column])),
-        )
+        name: difference(float(whole[column]), gains[:, column])
         for column, name in enumerate(FIGURES)
     }
 
@@ -214,15 +182,10 @@ def _intervals(
     found = np.array(
         [
             _figures(labels_N[texts], predicted_N[texts], num_classes)
-            for texts in _resampled(len(labels_N), seed)
+            for texts in resampled(len(labels_N), seed)
         ]
     )
-    return {name: _interval(found[:, column]) for column, name in enumerate(FIGURES)}
-
-
-def _resampled(texts: int, seed: int) -> Iterator[Integers]:
-    random = np.random.default_rng(seed)
-    return (random.integers(0, texts, texts) for _ in range(RESAMPLES))
+    return {name: interval_of(found[:, column]) for column, name in enumerate(FIGURES)}
 
 
 def _figures(labels_N: Integers, predicted_N: Integers, num_classes: int) -> Floats:
@@ -235,17 +198,11 @@ def _figures(labels_N: Integers, predicted_N: Integers, num_classes: int) -> Flo
     return np.array([right_C.sum() / len(labels_N), f1])
 
 
-def _interval(values: Floats) -> Interval:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(low=float(low), high=float(high))
-
-
 def _rows(
     labels_N: Integers, predicted_N: Integers, classes: Sequence[str]
 ) -> tuple[ClassRow, ...]:
-    table: Any = precision_recall_fscore_support(
-        labels_N, predicted_N, labels=range(len(classes)), zero_division=0.0
-    )
+    judge: Any = metrics.precision_recall_fscore_support
+    table = judge(labels_N, predicted_N, labels=range(len(classes)), zero_division=0.0)
     return tuple(
         ClassRow(name=name, precision=float(p), recall=float(r), f1=float(f), texts=int(n))
         for name, p, r, f, n in zip(classes, *table, strict=True)
@@ -255,7 +212,7 @@ def _rows(
 def _confusion(
     labels_N: Integers, predicted_N: Integers, num_classes: int
 ) -> tuple[tuple[int, ...], ...]:
-    counts = confusion_matrix(labels_N, predicted_N, labels=range(num_classes))
+    counts = metrics.confusion_matrix(labels_N, predicted_N, labels=range(num_classes))
     return tuple(tuple(row) for row in counts.tolist())
 
 
@@ -267,13 +224,13 @@ def _mistakes(
 ) -> tuple[Mistake, ...]:
     predicted_N = shares_NC.argmax(axis=1)
     wrong = np.flatnonzero(predicted_N != labels_N)
-    surest = wrong[np.argsort(-shares_NC[wrong, predicted_N[wrong]], kind="stable")][:MOST_MISTAKES]
+    surest = wrong[np.argsort(-shares_NC[wrong, predicted_N[wrong]], kind="stable")]
     return tuple(
         Mistake(
-            text=texts[one],
-            label=classes[labels_N[one]],
-            predicted=classes[predicted_N[one]],
+            text=str(texts[int(one)]),
+            label=classes[int(labels_N[one])],
+            predicted=classes[int(predicted_N[one])],
             probability=float(shares_NC[one, predicted_N[one]]),
         )
-        for one in surest.tolist()
+        for one in surest.tolist()[:MOST_MISTAKES]
     )

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmctl.evals.classification import Classification, Difference, Scores
+from llmctl.evals.bootstrap import Difference
+from llmctl.evals.classification import Classification, Scores
 from llmctl.plots import DARK, confusion_matrix, loss_curve
 from llmctl.report import Picture, Section, Table, Tree, facts_table, write_report
 

@@ -9,12 +9,15 @@ leave, and what one row gets does not depend on the others. Text in and out, fil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from llmctl.data.labeled.conversations import Message
+from llmctl.data.template import ChatTemplate
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.errors import ConfigError
 from llmctl.infer.sampling import Sampling, next_ids
@@ -122,11 +125,29 @@ class Engine:
         A prompt that fills the context is cut at its beginning to leave room for the answer. The
         same seed writes the same text; equal prompts in one call get different draws.
         """
-        requests = self._requests(prompts, sampling)
-        in_order = sorted(requests, key=lambda request: len(request.ids))
-        for start in range(0, len(requests), self.rows):
-            self._write(in_order[start : start + self.rows], sampling, on_text)
-        return [request.completion() for request in requests]
+        encoded = [self.tokenizer.encode_prompt(prompt) for prompt in prompts]
+        return self._complete(prompts, encoded, sampling, on_text)
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        *,
+        on_text: OnText | None = None,
+    ) -> list[Completion]:
+        """Say what comes next in each conversation, which the user spoke last in.
+
+        The ids are those of training (`ChatTemplate`); `prompt` of a completion is what was said.
+        """
+        encoded = [self.chat_template.prompt_ids(one) for one in conversations]
+        said = [one[-1].content for one in conversations]
+        return self._complete(said, encoded, sampling, on_text)
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """How this model wants conversations written."""
+        return ChatTemplate(self.tokenizer)
 
     @torch.inference_mode()
     def next_tokens(self, prompts: Sequence[str], k: int) -> list[list[NextToken]]:
@@ -161,11 +182,25 @@ class Engine:
             found.update(zip(some, scores, strict=True))
         return [found[index] for index in range(len(rows))]
 
-    def _requests(self, prompts: Sequence[str], sampling: Sampling) -> list[_Request]:
+    def _complete(
+        self,
+        prompts: Sequence[str],
+        encoded: Sequence[list[int]],
+        sampling: Sampling,
+        on_text: OnText | None,
+    ) -> list[Completion]:
+        requests = self._requests(prompts, encoded, sampling)
+        in_order = sorted(requests, key=lambda request: len(request.ids))
+        for start in range(0, len(requests), self.rows):
+            self._write(in_order[start : start + self.rows], sampling, on_text)
+        return [request.completion() for request in requests]
+
+    def _requests(
+        self, prompts: Sequence[str], encoded: Sequence[list[int]], sampling: Sampling
+    ) -> list[_Request]:
         seen: Counter[str] = Counter()
         requests: list[_Request] = []
-        for index, prompt in enumerate(prompts):
-            ids = self.tokenizer.encode_prompt(prompt)
+        for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
             is_cut = len(ids) > self.context
             if is_cut:
                 ids = ids[-(self.context - min(sampling.max_tokens, self.context // 2)) :]

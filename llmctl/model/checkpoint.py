@@ -32,9 +32,12 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F
 
 
 class SpecialIds(NamedTuple):
-    """The special tokens that a model folder names; None for those that its tokenizer lacks."""
+    """The special tokens that a model folder names; None for those that its tokenizer lacks.
 
-    eos: int | None = None
+    A model that answers may end its turn in several ways.
+    """
+
+    eos: int | Sequence[int] | None = None
     pad: int | None = None
     bos: int | None = None
 
@@ -127,7 +130,7 @@ class StoredTensors:
         for path in _weight_files(directory):
             file = open_tensors(path)
             for stored in file.keys():  # noqa: SIM118 - not a mapping
-                name = family.canonical(stored, shape)
+                name = stored if stored in also else family.canonical(stored, shape)
                 if name is None:
                     continue
                 self._places[name] = (file, stored)

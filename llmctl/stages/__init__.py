@@ -17,8 +17,28 @@ COMMANDS = {
             "Take a model from outside into the workspace",
         ),
     },
+    "Specialise": {
+        "finetune instruct": (
+            "llmctl.stages.finetune_instruct:FinetuneInstruct",
+            "Teach a language model to answer, by questions and answers",
+        ),
+        "finetune classify": (
+            "llmctl.stages.finetune_classify:FinetuneClassify",
+            "Make a classifier out of a language model and labelled texts",
+        ),
+    },
+    "Judge": {
+        "eval": (
+            "llmctl.stages.eval:Eval",
+            "Score a model on labelled data, beside another model",
+        ),
+    },
     "Use": {
-        "predict": ("llmctl.stages.predict:Predict", "Show what a model expects next"),
+        "predict": (
+            "llmctl.stages.predict:Predict",
+            "Show what a model expects next, or what a classifier takes texts for",
+        ),
+        "chat": ("llmctl.stages.chat:Chat", "Talk with a model"),
         "generate": ("llmctl.stages.generate:Generate", "Let a model write on from a prompt"),
     },
     "Look": {

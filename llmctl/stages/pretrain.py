@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmctl.config import Derived, dry_run_knob, force_knob, identity, knob, name_knob, parse_count
 from llmctl.console import console
-from llmctl.errors import ConfigError, Interruption
+from llmctl.errors import ConfigError
 from llmctl.figures import count, duration
 
 if TYPE_CHECKING:
@@ -341,11 +341,7 @@ def _train(training: Any) -> None:
                 line.update(_told_step(training, facts, pace, steps))
 
         training.run.on_line = tell
-        try:
-            training.run.train()
-        except Interruption as stop:
-            stop.hint = "run the same command again to go on"
-            raise
+        training.run.train()
 
 
 def _told_step(training: Any, facts: Any, pace: Any, steps: int | None) -> str:

@@ -23,8 +23,16 @@ HEADLINES = {
 }
 
 
-# The command whose knobs a manifest holds.
-MADE_BY = {"corpus": "collect", "tokenizer": "tokenize", "tokens": "tokenize", "model": "pretrain"}
+# The command whose knobs a manifest holds, by kind, or by the sort of a model.
+MADE_BY = {
+    "corpus": ("collect",),
+    "tokenizer": ("tokenize",),
+    "tokens": ("tokenize",),
+    "causal-lm": ("pretrain",),
+    "chat-lm": ("finetune", "instruct"),
+    "classifier": ("finetune", "classify"),
+    "report": ("eval",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +58,28 @@ def run(config: Show, workspace: Workspace) -> dict[str, Any]:
         return _all(workspace)
     artifact = workspace.resolve(config.artifact)
     if config.config:
-        console.data(toml.dumps({MADE_BY[artifact.kind]: artifact.manifest.config}), end="")
+        console.data(toml.dumps(_settings(artifact)), end="")
         return {"config": artifact.manifest.config}
     if config.lineage:
         tree = _lineage(workspace, artifact.as_input())
         console.tree(tree["label"], tree["inputs"])
         return tree
     return _one(artifact)
+
+
+def _settings(artifact: Artifact) -> dict[str, Any]:
+    """The knobs in the table of the command that they belong to."""
+    manifest = artifact.manifest
+    words = MADE_BY.get(manifest.sort or manifest.kind)
+    if words is None or any(one.kind == "hub" for one in manifest.inputs[:1]):
+        raise ConfigError(
+            f"{artifact.label} was not made by a command that can be repeated alone",
+            hint=f"`llmctl show {artifact.label} --lineage` says what it came from",
+        )
+    settings: dict[str, Any] = manifest.config
+    for word in reversed(words):
+        settings = {word: settings}
+    return settings
 
 
 def _all(workspace: Workspace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from llmctl.data.batches import TokenStream, TrainingBatches, validation_batches
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.model.checkpoint import SpecialIds, load_model, save_model
-from llmctl.model.transformer import fresh
+from llmctl.model.transformer import Transformer, fresh
 from llmctl.registry import look_up
 from llmctl.shapes import Shape
 from llmctl.train.evaluation import Score, score
@@ -92,7 +92,8 @@ class Pretraining:
             seed=job.settings.seed,
         )
         self.last_score: Score | None = None
-        self.trainer = self._trainer()
+        self.model = fresh(job.shape, job.settings.seed, device=job.machine.device)
+        self.trainer = self._trainer(self.model)
         self.remark = self._compile()
         flops = job.shape.flops_per_token(job.recipe.context)
         self.run = Run(
@@ -118,9 +119,8 @@ class Pretraining:
         save_model(state, self.job.shape, directory, special=special)
         tokenizer.save(directory)
 
-    def _trainer(self) -> Trainer:
+    def _trainer(self, model: Transformer) -> Trainer:
         shape, recipe, settings = self.job.shape, self.job.recipe, self.job.settings
-        model = fresh(shape, settings.seed, device=self.job.machine.device)
         masters = Masters(model)
         model.to(self.job.machine.dtype)
         build = look_up(OPTIMIZERS, recipe.optimizer, kind="optimizer", group="optimizers")
@@ -191,7 +191,7 @@ class Pretraining:
         most = self._last_eval_tokens() if whole else EVAL_TOKENS
         most = max(1, most // (rows * self.job.recipe.context))
         with self.trainer.eager():
-            self.last_score = score(self.trainer.model, next_token, batches, most=most)
+            self.last_score = score(self.model, next_token, batches, most=most)
         return self.last_score
 
     def _last_eval_tokens(self) -> int:

@@ -117,6 +117,10 @@ class Run:
             weights = self.owner.read_model(self.checkpoints.path(self.best_step))
             self.trainer.masters.load(self.trainer.model, weights)
 
+    def discard(self) -> None:
+        """At the end of a run that nobody goes on from: delete all checkpoints."""
+        shutil.rmtree(self.checkpoints.directory, ignore_errors=True)
+
     def keep_for_later(self, directory: Path) -> None:
         """At the end: keep the checkpoint to go on from and the best one, delete the rest."""
         directory.mkdir(exist_ok=True)

@@ -147,7 +147,10 @@ class Trainer:
                 hooks.on_save(facts.step)
                 last_save = time.monotonic()
             if stop and facts.step != self.steps:
-                raise Interruption(f"stopped after step {facts.step:,}, which is saved")
+                raise Interruption(
+                    f"stopped after step {facts.step:,}, which is saved",
+                    hint="run the same command again to go on",
+                )
             if evaluate:
                 hooks.on_eval(facts.step)
                 last_eval = time.monotonic()

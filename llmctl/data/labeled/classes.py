@@ -137,6 +137,41 @@ def read_classes(  # noqa: PLR0913
     )
 
 
+def read_test(
+    path: Path,
+    classes: Sequence[str],
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+) -> tuple[tuple[Example, ...], tuple[str, ...]]:
+    """All rows of a file whose label is one of the classes, doubles too, and what is to be said.
+
+    Raises DataError where no row has such a label.
+    """
+    table = read_table(path)
+    columns = find_columns(table, text_column=text_column, label_column=label_column)
+    file = _filled(path, table, columns, classes)
+    numbers = {name: number for number, name in enumerate(classes)}
+    rows = [
+        Example(row.where, row.text, numbers[row.label])
+        for row in file.rows
+        if row.label in numbers
+    ]
+    if not rows:
+        strange = Counter(row.label for row in file.rows)
+        raise DataError(
+            f"no row of `{path}` has a label that the model knows; there are {_counted(strange)}",
+            hint=f"the model's classes are {_listed(list(classes))}",
+        )
+    said = [*file.remarks]
+    said.append(f"text column `{columns.text_column}`, label column `{columns.label}`")
+    if len(rows) < len(file.rows):
+        said.append(f"rows left out, labels that are not the model's: {len(file.rows) - len(rows)}")
+    if file.rejected:
+        said.append(f"rows left out: {cases(file.rejected)}")
+    return tuple(rows), tuple(said)
+
+
 def _read(path: Path, text_column: str | None, label_column: str | None) -> _File:
     table = read_table(path)
     columns = find_columns(table, text_column=text_column, label_column=label_column)

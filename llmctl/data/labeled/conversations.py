@@ -130,6 +130,21 @@ def read_conversations(  # noqa: PLR0913
     return ConversationSet(splits=sides, facts=facts, remarks=(*said, *_told(facts)))
 
 
+def read_all(
+    path: Path,
+    *,
+    prompt: str | None = None,
+    response: str | None = None,
+    system: str | None = None,
+) -> tuple[tuple[Conversation, ...], tuple[str, ...]]:
+    """All conversations of a file, doubles too, and what is to be said of them."""
+    file = _read(path, {"prompt": prompt, "response": response, "system": system})
+    said = [*file.remarks]
+    if file.rejected:
+        said.append(f"rows left out: {cases(file.rejected)}")
+    return tuple(file.conversations), tuple(said)
+
+
 def _read(path: Path, templates: Mapping[str, str | None]) -> _File:
     table = read_table(path)
     shape = recognise(table, **templates)

@@ -1,0 +1,248 @@
+"""A model and labelled data -> how good it is, and how much better than another one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
+from llmctl.console import console
+from llmctl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmctl.workspace import Artifact, Draft, Workspace
+
+ANSWERS = "answers.jsonl"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eval:
+    """Score a model on labelled data, beside another model."""
+
+    model: str | None = knob(
+        None, help="A NAME, folder or hub id; the newest by default", panel="Model",
+        metavar="NAME|DIR",
+    )  # fmt: skip
+    data: str = knob(
+        help="A file, or labelled data of the workspace: NAME:test", panel="Input",
+        metavar="FILE|NAME:SPLIT",
+    )  # fmt: skip
+    compare: str | None = knob(
+        None, help="Set another model beside it, such as its base", panel="Model",
+        metavar="NAME|DIR",
+    )  # fmt: skip
+    text_column: str | None = knob(None, help="The texts; found by default", panel="Input")
+    label_column: str | None = knob(None, help="Their classes; found by default", panel="Input")
+    prompt: str | None = knob(None, help="The question as a template", panel="Input")
+    response: str | None = knob(None, help="The answer as a template", panel="Input")
+    limit: int | None = knob(
+        None, help="Score so many examples, the first", panel="Input", parse=parse_count
+    )
+    seed: int = knob(0, help="Of the resampling", panel="Report", rare=True)
+    device: str = knob("auto", help="auto, cpu, cuda or mps", panel="Machine", rare=True)
+    name: str | None = name_knob("The report; the names of model and data by default")
+    force: bool = force_knob()
+    dry_run: bool = dry_run_knob()
+
+
+def run(config: Eval, workspace: Workspace) -> Artifact | dict[str, Any]:
+    """Make `reports/NAME`: a classifier's scores, or those of a model's answers.
+
+    >>> run(Eval(model="spam", data="spam:test"), workspace).facts["macro_f1"]
+    0.97
+    """
+    from llmctl.model.classifier_folder import is_classifier
+
+    if config.limit is not None and config.limit < 1:
+        raise ConfigError(f"`--limit {config.limit}` is not at least 1")
+    sources = [workspace.model_source(config.model)]
+    if config.compare is not None:
+        sources.append(workspace.model_source(config.compare))
+    data, label = _input(config, workspace)
+    name = config.name or "-vs-".join(_short(one.label) for one in sources) + f"-on-{label}"
+    settings: dict[str, Any] = {
+        "config": identity(config),
+        "inputs": [*(one.input for one in sources), data],
+    }
+    if config.dry_run:
+        plan = {"kind": "report", "name": name, "models": [one.label for one in sources]}
+        console.say(f"would make reports/{name}")
+        return {"plan": plan}
+    made = None if config.force else workspace.made("report", name, **settings)
+    if made:
+        console.already_made(made)
+        return made
+    judge = _judge_classes if is_classifier(sources[0].path) else _judge_answers
+    with workspace.draft("report", name, **settings, force=config.force) as draft:
+        facts = judge(config, workspace, sources, draft)
+        artifact = draft.finish(facts=facts)
+    console.made(artifact)
+    console.next(f"open {artifact.path / 'report.html'}")
+    return artifact
+
+
+def _short(label: str) -> str:
+    return label.rpartition("/")[2].replace("@", "-")
+
+
+def _input(config: Eval, workspace: Workspace) -> tuple[Any, str]:
+    """The data as an input, and what to call it."""
+    from llmctl.workspace import outside
+
+    name, split = _labeled(config)
+    if name is None:
+        found = outside(Path(config.data))
+        return found, found.name
+    return workspace.take("labeled", name).as_input(), f"{name}-{split}"
+
+
+def _labeled(config: Eval) -> tuple[str | None, str]:
+    """The name and split of labelled data in the workspace; no name where a file is meant."""
+    if Path(config.data).exists():
+        return None, ""
+    name, _, split = config.data.partition(":")
+    if (split or "test") not in SPLITS:
+        raise ConfigError(f"`{split}` is no split", hint=f"one of {', '.join(SPLITS)}")
+    # What looks like a path is a file that is missing, not a name.
+    is_path = "/" in name or "." in name
+    return (None, "") if is_path else (name, split or "test")
+
+
+def _judge_classes(
+    config: Eval, workspace: Workspace, sources: list[Any], draft: Draft
+) -> dict[str, Any]:
+    """A classifier's report; another classifier of the same classes is set beside it."""
+    import numpy as np
+
+    from llmctl.evals.classification import classify_report, compare, score
+    from llmctl.evals.classifier_report import (
+        ClassifierPortrait,
+        Contender,
+        comparison,
+        write_classifier_report,
+    )
+    from llmctl.infer.classifier_engine import ClassifierEngine
+    from llmctl.model.classifier_folder import is_classifier
+
+    engines = [
+        ClassifierEngine.open(one.path, device=config.device)
+        for one in sources
+        if is_classifier(one.path)
+    ]
+    if len(engines) < len(sources) or len({one.classes for one in engines}) > 1:
+        raise ConfigError(
+            f"`{sources[-1].label}` is no classifier of the same classes",
+            hint="compare classifiers that were made of the same labels",
+        )
+    examples, remarks = _examples(config, workspace, engines[0].classes)
+    for remark in remarks:
+        console.note(remark)
+    texts = [one.text for one in examples]
+    labels = np.array([one.label for one in examples])
+    with console.status(f"classifying {len(texts):,} texts"):
+        logits = [engine.logits(texts) for engine in engines]
+    found = classify_report(logits[0], labels, engines[0].classes, texts, seed=config.seed)
+    others = [
+        Contender(
+            name=source.label,
+            scores=score(labels, one.argmax(axis=1)),
+            gain=compare(
+                labels,
+                one.argmax(axis=1),
+                logits[0].argmax(axis=1),
+                len(found.classes),
+                seed=config.seed,
+            ),
+        )
+        for source, one in zip(sources[1:], logits[1:], strict=True)
+    ]
+    table = comparison(found.scores, others)
+    console.table("", table.columns, table.rows)
+    facts = found.facts() | {"classes": len(found.classes)}
+    for other in others:
+        gain = other.gain["macro_f1"]
+        facts |= {
+            "compared_accuracy": other.scores.accuracy,
+            "compared_macro_f1": other.scores.macro_f1,
+            "gain_macro_f1": gain.gain,
+            "p_value": gain.p_value,
+        }
+    portrait = ClassifierPortrait(
+        title=f"reports/{draft.name}",
+        summary=f"accuracy {found.scores.accuracy:.1%}, macro-F1 {found.scores.macro_f1:.3f}"
+        f" on {found.texts:,} texts",
+        found=found,
+        others=others,
+        remarks=remarks,
+        facts=facts,
+        config=identity(config),
+        lineage=_lineage(draft),
+    )
+    write_classifier_report(draft.path, portrait)
+    return facts
+
+
+def _examples(config: Eval, workspace: Workspace, classes: tuple[str, ...]) -> tuple[Any, Any]:
+    from llmctl.data.labeled.artifact import read_classes_artifact
+    from llmctl.data.labeled.classes import read_test
+
+    name, split = _labeled(config)
+    if name is None:
+        columns = {"text_column": config.text_column, "label_column": config.label_column}
+        examples, remarks = read_test(Path(config.data), classes, **columns)
+        return examples[: config.limit], remarks
+    found = read_classes_artifact(workspace.take("labeled", name).path)
+    if found.classes != classes:
+        raise ConfigError(
+            f"labeled/{name} has other classes than the model",
+            hint="score the model on the data that it was made from, or on a file",
+        )
+    return found.splits[split][: config.limit], ()
+
+
+def _judge_answers(
+    config: Eval, workspace: Workspace, sources: list[Any], draft: Draft
+) -> dict[str, Any]:
+    """The scores of a model's answers; those of another model are set beside them."""
+    from llmctl.evals.chat_report import answer, told_scores, write_answers_report
+
+    conversations, remarks = _conversations(config, workspace)
+    for remark in remarks:
+        console.note(remark)
+    with console.status(f"answering {len(conversations):,} questions"):
+        answered = answer(
+            {one.label: one.path for one in sources}, conversations, device=config.device
+        )
+    lines = [json.dumps(one, ensure_ascii=False) for one in answered.rows()]
+    (draft.path / ANSWERS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = told_scores(answered)
+    console.table("", table.columns, table.rows)
+    facts = answered.facts()
+    write_answers_report(
+        draft.path, f"reports/{draft.name}", answered, identity(config), _lineage(draft)
+    )
+    return facts
+
+
+def _conversations(config: Eval, workspace: Workspace) -> tuple[Any, Any]:
+    from llmctl.data.labeled.artifact import read_dialogues
+    from llmctl.data.labeled.conversations import read_all
+
+    name, split = _labeled(config)
+    if name is None:
+        templates = {"prompt": config.prompt, "response": config.response}
+        conversations, remarks = read_all(Path(config.data), **templates)
+        return conversations[: config.limit], remarks
+    path = workspace.take("labeled", name).path
+    return read_dialogues(path, split)[: config.limit], ()
+
+
+def _lineage(draft: Draft) -> Any:
+    from llmctl.report import Tree
+
+    rows = draft.plan["inputs"]
+    inputs = [Tree(f"{row['kind']} {row['name']}", row["digest"][:12]) for row in rows]
+    return Tree(f"reports/{draft.name}", "", inputs)

@@ -1,0 +1,385 @@
+"""A file of labelled texts and a base model -> a classifier, and proof of what that brought."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
+from llmctl.console import console
+from llmctl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmctl.workspace import Artifact, Draft, Workspace
+
+METRICS = "metrics.jsonl"
+PREDICTIONS = "test_predictions.jsonl"
+BEFORE, BASELINE = "the base model before tuning", "TF-IDF + logistic regression"
+MOST_CLASSES_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneClassify:
+    """Make a classifier out of a language model and labelled texts."""
+
+    file: Path | None = knob(
+        None, help="csv, tsv, jsonl, parquet, or a folder with a folder a label", positional=True,
+        metavar="DATA",
+    )  # fmt: skip
+    data: str | None = knob(
+        None, help="Or labelled data of the workspace, by name", panel="Input", metavar="NAME"
+    )
+    base: str | None = knob(
+        None, help="A NAME, a folder or a hub id; the newest model by default", panel="Model",
+        metavar="NAME|DIR|REPO",
+    )  # fmt: skip
+    text_column: str | None = knob(None, help="The texts; found by default", panel="Input")
+    label_column: str | None = knob(None, help="Their classes; found by default", panel="Input")
+    test: Path | None = knob(
+        None, help="A test set of its own; a fifth of the data by default", panel="Input",
+        metavar="FILE",
+    )  # fmt: skip
+    method: Literal["full", "lora", "head"] = knob(
+        "full", help="Train all of it, adapters, or its last block and a head", panel="Training"
+    )
+    epochs: float | None = knob(None, help="Rounds at most; by the data's size", panel="Training")
+    learning_rate: float | None = knob(None, help="By the model's width", panel="Training")
+    batch: int = knob(16, help="Texts in a step", panel="Training", parse=parse_count)
+    balance: bool = knob(False, help="Let rare classes weigh more", panel="Training")
+    patience: int = knob(
+        3, help="Stop after so many epochs without a better one", panel="Training", rare=True
+    )
+    optimizer: Literal["muon", "adamw"] = knob(
+        "adamw", help="AdamW for all, or Muon for matrices", panel="Training", rare=True
+    )
+    rank: int = knob(8, help="Rank of the adapters of `lora`", panel="Training", rare=True)
+    alpha: float = knob(16.0, help="Their strength", panel="Training", rare=True)
+    dropout: float = knob(0.0, help="Their dropout", panel="Training", rare=True)
+    seed: int = knob(0, help="Of split, head and data order", panel="Training")
+    precision: Literal["auto", "bf16", "float32"] = knob(
+        "auto", help="What to compute in; auto measures", panel="Machine", rare=True
+    )
+    device: str = knob("auto", help="auto, cpu, cuda or mps", panel="Machine", rare=True)
+    save_every: int | None = knob(
+        None, help="Checkpoint after so many steps; each epoch by default", panel="Output",
+        identity=False, rare=True, parse=parse_count,
+    )  # fmt: skip
+    name: str | None = name_knob("The model; the data's name by default")
+    force: bool = force_knob()
+    dry_run: bool = dry_run_knob()
+
+
+def run(config: FinetuneClassify, workspace: Workspace) -> Artifact | dict[str, Any]:
+    """Make `labeled/NAME` of the file and train `models/NAME` on it.
+
+    >>> run(FinetuneClassify(file=Path("spam.csv")), workspace).facts["accuracy"]
+    0.988
+    """
+    began = time.monotonic()
+    _check(config)
+    base = workspace.model_source(config.base, sorts=("causal-lm", "chat-lm"))
+    labeled = _labeled(config, workspace)
+    name = config.name or labeled.name
+    settings: dict[str, Any] = {
+        "config": identity(config) | {"file": None, "data": labeled.name},
+        "inputs": [labeled.as_input(), base.input],
+    }
+    if config.dry_run:
+        return _plan(config, labeled, base, name)
+    made = None if config.force else workspace.made("model", name, **settings)
+    if made:
+        console.already_made(made)
+        return made
+    with workspace.draft("model", name, **settings, force=config.force) as draft:
+        console.say(f"fine-tuning {base.label} on {labeled.label}")
+        training = _train(config, labeled, base, draft)
+        artifact = _finish(config, training, labeled, draft, began)
+    facts = artifact.facts
+    console.made(artifact, f"accuracy {facts['accuracy']:.1%}, macro-F1 {facts['macro_f1']:.3f}")
+    console.next(f'llmctl predict "a text of yours" --model {name}')
+    return artifact
+
+
+def _check(config: FinetuneClassify) -> None:
+    if (config.file is None) == (config.data is None):
+        raise ConfigError(
+            "say which texts to learn from", hint="a file, or `--data NAME` of the workspace"
+        )
+    for key in ("epochs", "learning_rate", "alpha"):
+        value = getattr(config, key)
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not above zero")
+    for key in ("batch", "patience", "rank", "save_every"):
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
+    if not 0 <= config.dropout < 1:
+        raise ConfigError(f"`--dropout {config.dropout}` is no share below 1")
+
+
+def _labeled(config: FinetuneClassify, workspace: Workspace) -> Artifact:
+    """The labelled data: of the workspace, or made of the file now."""
+    from llmctl.data.labeled.artifact import write_classes
+    from llmctl.data.labeled.classes import read_classes
+    from llmctl.workspace import outside
+
+    if config.file is None:
+        return workspace.take("labeled", config.data)
+    knobs: dict[str, Any] = {
+        "text_column": config.text_column,
+        "label_column": config.label_column,
+        "seed": config.seed,
+    }
+    inputs = [outside(path) for path in (config.file, config.test) if path is not None]
+
+    def fill(directory: Path) -> dict[str, Any]:
+        found = read_classes(Path(config.file or ""), test=config.test, **knobs)
+        write_classes(found, directory)
+        for remark in found.remarks:
+            console.note(remark)
+        return found.facts
+
+    name = outside(config.file).name
+    return workspace.obtain(
+        "labeled", name, config={"kind": "classes", **knobs}, inputs=inputs, fill=fill,
+        force=config.force,
+    )  # fmt: skip
+
+
+def _plan(config: FinetuneClassify, labeled: Artifact, base: Any, name: str) -> dict[str, Any]:
+    facts = labeled.facts
+    dose = _dose(config, 256, facts["rows"]["train"])
+    plan = {
+        "kind": "model",
+        "name": name,
+        "base": base.label,
+        "data": labeled.label,
+        "texts": facts["rows"],
+        "classes": len(facts["classes"]),
+        "epochs": dose.epochs,
+        "method": config.method,
+    }
+    console.table(f"would make models/{name}", ("", ""), [(k, str(v)) for k, v in plan.items()])
+    return {"plan": plan}
+
+
+def _dose(config: FinetuneClassify, width: int, texts: int) -> Any:
+    from llmctl.train.tuning_recipe import dose
+
+    return dose(
+        width,
+        texts,
+        method=config.method,
+        epochs=config.epochs,
+        rate=config.learning_rate,
+        patience=config.patience,
+        optimizer=config.optimizer,
+        save_every=config.save_every,
+    )
+
+
+def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft) -> Any:
+    """Train to the end under a live line; a signal ends it with the way to go on."""
+    from llmctl.data.labeled.artifact import read_classes_artifact
+    from llmctl.evals.classification import score
+    from llmctl.model.checkpoint import read_shape
+    from llmctl.model.low_rank import AdapterSettings
+    from llmctl.train.classifying import Classifying, Lesson
+    from llmctl.train.machine import find_machine
+    from llmctl.train.told import told_step
+
+    found = read_classes_artifact(labeled.path)
+    width = read_shape(base.path).width
+    lesson = Lesson(
+        base=base.path,
+        classes=found.classes,
+        train=found.splits["train"],
+        validation=found.splits["validation"],
+        method=config.method,
+        dose=_dose(config, width, len(found.splits["train"])),
+        rows=config.batch,
+        is_balanced=config.balance,
+        adapters=AdapterSettings(rank=config.rank, alpha=config.alpha, dropout=config.dropout),
+        seed=config.seed,
+        judge=score,
+    )
+    machine = find_machine(config.device, config.precision, width=width)
+    training = Classifying(lesson, machine)
+    before = training.logits([one.text for one in found.splits["test"]])
+    run = training.start(draft.path)
+    console.say(
+        f"{len(lesson.train):,} texts in {len(lesson.classes)} classes,"
+        f" at most {lesson.dose.epochs:.3g} epochs, {machine.device} in {machine.type_name}"
+    )
+    if run.resumed_from is not None:
+        console.say(f"resumed after step {run.resumed_from:,}")
+    with console.live() as line:
+
+        def tell(facts: Any, pace: Any, steps: int | None) -> None:
+            if line.is_due:
+                line.update(told_step(facts, pace, steps))
+
+        run.on_line = tell
+        run.train()
+    return _Trained(found, training, run, before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """The data, the classifier, its run, and what the base model said of the test texts."""
+
+    found: Any
+    training: Any
+    run: Any
+    before: Any
+
+
+def _finish(
+    config: FinetuneClassify, trained: _Trained, labeled: Artifact, draft: Draft, began: float
+) -> Artifact:
+    """Judge the best epoch on the test texts, beside others, and lay out the model folder."""
+    from llmctl.evals.classification import classify_report, fit_temperature
+    from llmctl.evals.classifier_report import ClassifierPortrait, write_classifier_report
+    from llmctl.report import Tree
+
+    found, training, run = trained.found, trained.training, trained.run
+    run.take_best()
+    training.finish()
+    temperature = fit_temperature(*training.validation_logits())
+    texts = [one.text for one in found.splits["test"]]
+    logits = training.logits(texts)
+    judged = classify_report(
+        logits, _labels(found), found.classes, texts, temperature=temperature, seed=config.seed
+    )
+    training.temper(temperature)
+    training.write_model(draft.path)
+    _write_predictions(draft.path / PREDICTIONS, found, logits / temperature)
+    with console.status("training the baseline on the same texts"):
+        others = _others(config, trained, logits)
+    run.discard()
+    facts = _facts(trained, labeled, judged, others, time.monotonic() - began)
+    _say(judged, others)
+    portrait = ClassifierPortrait(
+        title=f"models/{draft.name}",
+        summary=f"accuracy {facts['accuracy']:.1%}, macro-F1 {facts['macro_f1']:.3f}"
+        f" on {judged.texts:,} texts that it never saw",
+        found=judged,
+        others=others,
+        remarks=found.remarks,
+        facts=facts,
+        config=identity(config),
+        lineage=Tree(
+            f"models/{draft.name}",
+            "",
+            [
+                Tree(f"{row['kind']} {row['name']}", row["digest"][:12])
+                for row in draft.plan["inputs"]
+            ],
+        ),
+        metrics=run.journal.rows(),
+    )
+    write_classifier_report(draft.path, portrait)
+    return draft.finish(facts=facts, sort="classifier", device=str(training.tuning.machine.device))
+
+
+def _labels(found: Any) -> Any:
+    import numpy as np
+
+    return np.array([one.label for one in found.splits["test"]])
+
+
+def _others(config: FinetuneClassify, trained: _Trained, logits: Any) -> list[Any]:
+    """The base model before tuning, and the baseline, on the same texts."""
+    from llmctl.evals.baseline import baseline_predictions
+    from llmctl.evals.classification import compare, score
+    from llmctl.evals.classifier_report import Contender
+
+    found, labels = trained.found, _labels(trained.found)
+    pairs = {
+        side: [(one.text, one.label) for one in found.splits[side]]
+        for side in ("train", "validation")
+    }
+    texts = [one.text for one in found.splits["test"]]
+    after = logits.argmax(axis=1)
+    predictions = {
+        BEFORE: trained.before.argmax(axis=1),
+        BASELINE: baseline_predictions(pairs["train"], pairs["validation"], texts),
+    }
+    return [
+        Contender(
+            name=name,
+            scores=score(labels, before),
+            gain=compare(labels, before, after, len(found.classes), seed=config.seed),
+        )
+        for name, before in predictions.items()
+    ]
+
+
+def _facts(
+    trained: _Trained, labeled: Artifact, judged: Any, others: list[Any], seconds: float
+) -> dict[str, Any]:
+    training, run = trained.training, trained.run
+    scores = {other.name: other.scores for other in others}
+    per_epoch = training.tuning.batches.steps_per_epoch
+    return judged.facts() | {
+        "baseline_accuracy": scores[BASELINE].accuracy,
+        "baseline_macro_f1": scores[BASELINE].macro_f1,
+        "base_accuracy": scores[BEFORE].accuracy,
+        "base_macro_f1": scores[BEFORE].macro_f1,
+        "text_column": labeled.facts["text_column"],
+        "label_column": labeled.facts["label_column"],
+        "train_examples": len(trained.found.splits["train"]),
+        "validation_examples": len(trained.found.splits["validation"]),
+        "classes": len(trained.found.classes),
+        "duplicates_dropped": labeled.facts["duplicates_dropped"],
+        "texts_cut": training.cut,
+        "parameters": sum(one.numel() for one in training.model.parameters()),
+        "trained_parameters": training.tuning.trained_parameters,
+        "steps": training.tuning.trainer.progress.step,
+        "best_epoch": run.best_step / per_epoch,
+        "train_seconds": round(run.meter.seconds, 3),
+        "seconds": round(seconds, 3),
+        "resumed_from": run.resumed_from,
+    }
+
+
+def _write_predictions(path: Path, found: Any, logits: Any) -> None:
+    from llmctl.evals.classification import softmax
+
+    rows = zip(found.splits["test"], softmax(logits), strict=True)
+    lines = [
+        json.dumps(
+            {
+                "id": one.id,
+                "label": found.classes[one.label],
+                "predicted": found.classes[int(shares.argmax())],
+                "probability": round(float(shares.max()), 6),
+            },
+            ensure_ascii=False,
+        )
+        for one, shares in rows
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _say(judged: Any, others: list[Any]) -> None:
+    from llmctl.evals.classifier_report import comparison
+
+    table = comparison(judged.scores, others)
+    console.table("on texts that it never saw", table.columns, table.rows)
+    shown = judged.rows[:MOST_CLASSES_SHOWN]
+    rows = [
+        (one.name, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.texts:,}")
+        for one in shown
+    ]
+    console.table("", ("class", "precision", "recall", "F1", "texts"), rows)
+    if len(judged.rows) > len(shown):
+        console.note(f"and {len(judged.rows) - len(shown)} classes more: see report.html")
+    low, high = judged.intervals["accuracy"].low, judged.intervals["accuracy"].high
+    console.note(
+        f"accuracy lies between {low:.1%} and {high:.1%} (95 %);"
+        f" calibration error {judged.calibration_error:.3f}, tempered by {judged.temperature:.2f}"
+    )

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from llmctl.evals.answers import compare_answers, gains
+from llmctl.evals.baseline import baseline_predictions
+from llmctl.evals.classification import (
+    calibration_error,
+    classify_report,
+    compare,
+    fit_temperature,
+    score,
+)
+
+RANDOM = np.random.default_rng(0)
+LABELS = RANDOM.integers(0, 3, 400)
+CLASSES = ("a", "b", "c")
+
+
+def logits(*, right: float, sharpness: float, seed: int = 1) -> np.ndarray:
+    """Logits that name the right class in a share of cases, with so much confidence."""
+    random = np.random.default_rng(seed)
+    named = np.where(random.random(400) < right, LABELS, (LABELS + 1) % 3)
+    found = random.normal(0, 0.1, (400, 3))
+    found[np.arange(400), named] += sharpness
+    return found
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    predicted = logits(right=0.8, sharpness=3).argmax(axis=1)
+
+    found = score(LABELS, predicted)
+
+    assert found.accuracy == pytest.approx((predicted == LABELS).mean())
+    assert found.macro_f1 == pytest.approx(f1_score(LABELS, predicted, average="macro"))
+
+
+def test_a_class_that_the_test_lacks_does_not_pull_the_macro_f1_down() -> None:
+    labels = np.array([0, 0, 1, 1])
+
+    found = score(labels, np.array([0, 0, 1, 1]))
+
+    assert found.macro_f1 == 1.0
+
+
+def test_the_interval_holds_the_score_and_narrows_with_more_texts() -> None:
+    whole = classify_report(logits(right=0.8, sharpness=3), LABELS, CLASSES, ["x"] * 400)
+    part = classify_report(logits(right=0.8, sharpness=3)[:50], LABELS[:50], CLASSES, ["x"] * 50)
+
+    near, far = whole.intervals["accuracy"], part.intervals["accuracy"]
+
+    assert near.low < whole.scores.accuracy < near.high
+    assert near.high - near.low < far.high - far.low
+
+
+def test_a_fitted_temperature_takes_the_overconfidence_away() -> None:
+    bold = logits(right=0.8, sharpness=12)
+
+    temperature = fit_temperature(bold, LABELS)
+    found = classify_report(bold, LABELS, CLASSES, ["x"] * 400, temperature=temperature)
+
+    assert temperature > 2
+    assert found.calibration_error < 0.05 < found.raw_calibration_error
+
+
+def test_perfect_confidence_is_perfectly_calibrated() -> None:
+    shares = np.eye(3)[LABELS]
+
+    assert calibration_error(shares, LABELS) == 0.0
+
+
+def test_the_surest_mistake_comes_first() -> None:
+    found = logits(right=1.0, sharpness=3)
+    found[7] = np.roll(np.array([9.0, 0.0, 0.0]), (LABELS[7] + 1) % 3)
+    texts = [f"text {index}" for index in range(400)]
+
+    report = classify_report(found, LABELS, CLASSES, texts)
+
+    assert [one.text for one in report.mistakes] == ["text 7"]
+    assert report.mistakes[0].label == CLASSES[LABELS[7]]
+
+
+def test_a_better_classifier_is_found_better_and_an_equal_one_is_not() -> None:
+    weak = logits(right=0.6, sharpness=3, seed=1).argmax(axis=1)
+    strong = logits(right=0.9, sharpness=3, seed=2).argmax(axis=1)
+
+    better = compare(LABELS, weak, strong, 3)["macro_f1"]
+    same = compare(LABELS, weak, weak, 3)["macro_f1"]
+
+    assert better.interval.low > 0
+    assert better.p_value < 0.01
+    assert (same.gain, same.p_value) == (0.0, 1.0)
+
+
+def test_the_baseline_learns_what_words_say() -> None:
+    train = [(f"good day number {n}", 0) for n in range(40)]
+    train += [(f"bad night number {n}", 1) for n in range(40)]
+
+    found = baseline_predictions(train, train[::4], ["a good day", "such a bad night"])
+
+    assert found.tolist() == [0, 1]
+
+
+def test_answers_are_scored_by_what_they_share_with_the_reference() -> None:
+    references = ["The cat sat.", "Paris", "seven"]
+
+    same = compare_answers(["the cat sat", "Paris!", "Seven"], references)
+    other = compare_answers(["a dog ran off", "London", "eight"], references)
+
+    assert same["exact_match"].mean == same["token_f1"].mean == 1.0
+    assert other["token_f1"].mean == 0.0
+    assert gains(other, same)["rouge_l"].gain == pytest.approx(1.0)

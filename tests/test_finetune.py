@@ -1,0 +1,304 @@
+"""Specialists as a user makes them: a file and a base model in, a tuned model and proof out."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from llmctl.errors import ConfigError, DataError
+from llmctl.stages import chat, finetune_classify, finetune_instruct, predict, pretrain
+from llmctl.stages import eval as evaluate
+from llmctl.workspace import Workspace
+
+GOOD = "fine sweet warm happy bright lovely gentle merry".split()
+BAD = "foul bitter cold sad dark nasty cruel gloomy".split()
+THINGS = "day song soup street story garden winter letter".split()
+QUICK: dict[str, Any] = {"precision": "float32", "epochs": 6, "learning_rate": 3e-3}
+
+
+def write_reviews(path: Path, seed: int = 0, rows: int = 240) -> Path:
+    draw = random.Random(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "mood"])
+        for number in range(rows):
+            words, mood = (GOOD, "good") if number % 2 else (BAD, "bad")
+            said = f"a {draw.choice(words)} and {draw.choice(words)} {draw.choice(THINGS)}"
+            writer.writerow([f"{said}, number {number}", mood])
+    return path
+
+
+def write_questions(path: Path, rows: int = 80) -> Path:
+    draw = random.Random(1)
+    asked = [
+        {"instruction": f"Say the {kind} word {number}", "input": "", "output": word}
+        for number in range(rows)
+        for kind, word in [draw.choice([("first", "alpha"), ("last", "omega")])]
+    ]
+    path.write_text(json.dumps(asked), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def workspace(tiny_workspace: Workspace) -> Workspace:
+    size: dict[str, Any] = {"layers": 2, "width": 64, "heads": 2, "context": 128, "batch": 16}
+    pretrain.run(pretrain.Pretrain(steps=40, name="tuning-base", **size), tiny_workspace)
+    return tiny_workspace
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reviews(tmp_path_factory.mktemp("reviews") / "reviews.csv")
+
+
+def classify(workspace: Workspace, file: Path, **knobs: Any) -> Any:
+    given: dict[str, Any] = QUICK | {"base": "tuning-base"} | knobs
+    config = finetune_classify.FinetuneClassify(file=file, **given)
+    return finetune_classify.run(config, workspace)
+
+
+@pytest.fixture(scope="module")
+def classifier(workspace: Workspace, reviews: Path) -> Any:
+    return classify(workspace, reviews)
+
+
+@pytest.fixture(scope="module")
+def assistant(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    file = write_questions(tmp_path_factory.mktemp("questions") / "words.json")
+    given: dict[str, Any] = QUICK | {"base": "tuning-base", "method": "lora", "samples": 4}
+    config = finetune_instruct.FinetuneInstruct(file=file, **given)
+    return finetune_instruct.run(config, workspace)
+
+
+def test_a_classifier_learns_and_is_shown_beside_the_baseline_and_its_base(
+    classifier: Any,
+) -> None:
+    facts = classifier.facts
+
+    assert classifier.manifest.sort == "classifier"
+    assert facts["accuracy"] > 0.9 > facts["base_accuracy"]
+    assert facts["baseline_accuracy"] > 0.9
+    assert {"macro_f1", "mcc", "baseline_macro_f1", "seconds", "duplicates_dropped"} <= set(facts)
+    assert (facts["text_column"], facts["label_column"]) == ("review", "mood")
+    assert facts["train_examples"] + facts["validation_examples"] + facts["test_examples"] == 240
+
+
+def test_pictures_figures_and_a_page_lie_beside_the_model(classifier: Any) -> None:
+    figures = json.loads((classifier.path / "report.json").read_text())
+    names = {path.name for path in classifier.path.iterdir()}
+
+    assert {"confusion.png", "report.html", "loss.png", "test_predictions.jsonl"} <= names
+    assert sum(map(sum, figures["confusion"])) == classifier.facts["test_examples"]
+    assert [one["name"] for one in figures["others"]] == [
+        "the base model before tuning",
+        "TF-IDF + logistic regression",
+    ]
+
+
+def test_transformers_classifies_as_llmctl_does(classifier: Any, workspace: Workspace) -> None:
+    texts = ("a merry day", "a cruel and gloomy winter, and a very long story to tell")
+    ours = predict.run(predict.Predict(texts=texts, model=classifier.name), workspace)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(classifier.path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(classifier.path)
+
+    with torch.no_grad():
+        logits = model(**tokenizer(list(texts), return_tensors="pt", padding=True)).logits
+
+    theirs = [model.config.id2label[int(row.argmax())] for row in logits]
+    shares = [one["probabilities"][one["label"]] for one in ours["predictions"]]
+    assert [one["label"] for one in ours["predictions"]] == theirs
+    assert shares == pytest.approx(logits.softmax(-1).max(dim=-1).values.tolist(), abs=1e-4)
+
+
+def test_a_table_is_scored_row_by_row_with_its_columns_kept(
+    classifier: Any, workspace: Workspace, tmp_path: Path
+) -> None:
+    table = write_reviews(tmp_path / "new.csv", seed=5, rows=30)
+    config = predict.Predict(file=table, out=tmp_path / "scored.csv", model=classifier.name)
+
+    answer = predict.run(config, workspace)
+
+    with (tmp_path / "scored.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert answer["rows"] == len(rows) == 30
+    assert [*rows[0]] == ["review", "mood", "predicted", "probability"]
+    assert sum(row["mood"] == row["predicted"] for row in rows) > 25
+
+
+def test_eval_finds_on_the_held_out_rows_what_tuning_reported(
+    classifier: Any, workspace: Workspace
+) -> None:
+    config = evaluate.Eval(model=classifier.name, data="reviews:test")
+
+    report = evaluate.run(config, workspace)
+
+    assert report.facts["accuracy"] == classifier.facts["accuracy"]
+    assert report.facts["macro_f1"] == pytest.approx(classifier.facts["macro_f1"])
+
+
+def test_eval_sets_two_classifiers_side_by_side(
+    classifier: Any, workspace: Workspace, reviews: Path, tmp_path: Path
+) -> None:
+    weak = classify(workspace, reviews, name="weak", learning_rate=1e-6, epochs=1)
+    file = write_reviews(tmp_path / "fresh.csv", seed=9)
+    config = evaluate.Eval(model=classifier.name, compare=weak.name, data=str(file))
+
+    report = evaluate.run(config, workspace)
+
+    assert report.facts["gain_macro_f1"] > 0.2
+    assert report.facts["p_value"] < 0.01
+
+
+def test_the_same_command_again_finds_the_model_made(
+    classifier: Any, workspace: Workspace, reviews: Path
+) -> None:
+    again = classify(workspace, reviews)
+
+    assert again.digest == classifier.digest
+
+
+def test_adapters_alone_teach_it_too_and_leave_a_plain_model(
+    workspace: Workspace, reviews: Path
+) -> None:
+    made = classify(workspace, reviews, method="lora", name="by-lora", learning_rate=1e-2)
+
+    assert made.facts["accuracy"] > 0.9
+    assert made.facts["trained_parameters"] < 0.4 * made.facts["parameters"]
+    assert not [name for name in load_file(made.path / "model.safetensors") if "lora" in name]
+
+
+def test_the_method_head_leaves_all_but_the_last_block_as_it_was(
+    workspace: Workspace, reviews: Path
+) -> None:
+    made = classify(workspace, reviews, method="head", name="by-head")
+    before = load_file(workspace.find("model", "tuning-base").path / "model.safetensors")
+
+    after = load_file(made.path / "model.safetensors")
+
+    changed = {name for name in after if name in before and not after[name].equal(before[name])}
+    assert made.facts["accuracy"] > 0.8
+    assert changed
+    assert all("layers.1." in name or name == "model.norm.weight" for name in changed)
+
+
+def test_rare_classes_weigh_more_where_asked(workspace: Workspace, tmp_path: Path) -> None:
+    lines = write_reviews(tmp_path / "all.csv", rows=300).read_text().splitlines()
+    good = [line for line in lines[1:] if line.endswith("good")]
+    rare = [line for line in lines[1:] if line.endswith("bad")][:20]
+    (tmp_path / "skewed.csv").write_text("\n".join([lines[0], *good, *rare]))
+    weak: dict[str, Any] = {"epochs": 1, "learning_rate": 5e-4}
+
+    plain = classify(workspace, tmp_path / "skewed.csv", name="plain", **weak)
+    balanced = classify(workspace, tmp_path / "skewed.csv", name="fair", balance=True, **weak)
+
+    recall = [
+        json.loads((made.path / "report.json").read_text())["rows"][0]["recall"]
+        for made in (plain, balanced)
+    ]
+    assert recall[1] > recall[0]
+
+
+def test_text_without_labels_is_sent_to_pretraining(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "prose.txt").write_text("Once upon a time there was a king.\n" * 50)
+
+    with pytest.raises(DataError) as refusal:
+        classify(workspace, tmp_path / "prose.txt")
+
+    assert "pretrain --base" in str(refusal.value.hint)
+
+
+def test_nothing_to_learn_from_is_a_clear_refusal(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match="say which texts to learn from"):
+        finetune_classify.run(finetune_classify.FinetuneClassify(), workspace)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_very_same_weights(
+    workspace: Workspace, reviews: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "llmctl", "finetune", "classify", str(reviews), "--quiet"]
+    command += f"--workspace {workspace.root} --base tuning-base --precision float32".split()
+    command += "--epochs 3 --learning-rate 0.003 --save-every 4".split()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole = [*command, "--name", "whole"]
+    subprocess.run(whole, env=environment, check=True, capture_output=True)
+    halved = [*command, "--name", "halved"]
+    checkpoints = workspace.draft_path("model", "halved") / "checkpoints"
+
+    running = subprocess.Popen(halved, env=environment, stderr=subprocess.DEVNULL)
+    while running.poll() is None and not list(checkpoints.glob("step-*")):
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    subprocess.run(halved, env=environment, check=True, capture_output=True)
+
+    made = [workspace.find("model", name) for name in ("whole", "halved")]
+    weights = [load_file(one.path / "model.safetensors") for one in made]
+    assert made[1].facts["resumed_from"] is not None
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+
+
+def test_an_assistant_learns_its_answers_and_to_stop(assistant: Any, workspace: Workspace) -> None:
+    talk = chat.Chat(messages=("Say the last word 7",), model=assistant.name, temperature=0.0)
+
+    answer = chat.run(talk, workspace)
+
+    assert assistant.manifest.sort == "chat-lm"
+    assert assistant.facts["test_loss"] < 0.3 * assistant.facts["test_loss_before"]
+    assert answer["messages"][-1]["content"] in ("alpha", "omega")
+
+
+def test_transformers_renders_and_stops_as_it_was_trained(assistant: Any) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(assistant.path)
+    model = transformers.AutoModelForCausalLM.from_pretrained(assistant.path)
+    asked = [{"role": "user", "content": "Say the first word 3"}]
+    inputs = tokenizer.apply_chat_template(
+        asked, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+
+    written = model.generate(**inputs, max_new_tokens=30, do_sample=False)
+
+    answer = tokenizer.decode(written[0, inputs["input_ids"].shape[1] :])
+    assert answer in ("alpha<|im_end|>", "omega<|im_end|>")
+
+
+def test_adapters_lie_beside_the_merged_model_as_peft_has_them(assistant: Any) -> None:
+    beside = {path.name for path in (assistant.path / "adapter").iterdir()}
+
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= beside
+    assert assistant.facts["trained_parameters"] < assistant.facts["parameters"]
+
+
+def test_answers_of_two_models_are_set_side_by_side(assistant: Any, workspace: Workspace) -> None:
+    config = evaluate.Eval(model=assistant.name, compare="tuning-base", data="words:test")
+
+    report = evaluate.run(config, workspace)
+
+    assert report.facts["chrf"] > report.facts["chrf (models/tuning-base)"]
+    assert (report.path / "report.html").exists()
+
+
+def test_inspect_shows_what_is_trained(
+    assistant: Any, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = finetune_instruct.FinetuneInstruct(data="words", base="tuning-base", inspect=1)
+
+    shown = finetune_instruct.run(config, workspace)
+
+    (row,) = shown["rows"]
+    trained = "".join(
+        t for t, is_trained in zip(row["tokens"], row["trained"], strict=True) if is_trained
+    )
+    assert trained in ("alpha<|im_end|>", "omega<|im_end|>")
+    assert f"[{trained}]" in capsys.readouterr().err
