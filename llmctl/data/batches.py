@@ -113,21 +113,23 @@ class TrainingBatches:
         """Tokens that one batch reads."""
         return self.rows * self.context
 
-    def epochs(self, steps: int) -> float:
-        """How often so many steps go through the text."""
-        return steps * self.rows / self.windows
+    def epochs(self, rows: int) -> float:
+        """How often so many rows go through the text."""
+        return rows / self.windows
 
+    @property
     def dropped_per_epoch(self) -> int:
         """Tokens of the stream that an epoch leaves out because they fill no window."""
         return max(0, len(self.stream) - 1 - self.windows * self.context)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from zero."""
-        numbers = np.arange(step * self.rows, (step + 1) * self.rows)
-        starts = [self._start(int(number)) for number in numbers]
-        return _batch(self.stream, starts, self.context, self.end_of_text)
+        numbers = range(step * self.rows, (step + 1) * self.rows)
+        windows = [(self.stream, self.start(number)) for number in numbers]
+        return batch_of(windows, self.context, self.end_of_text)
 
-    def _start(self, number: int) -> int:
+    def start(self, number: int) -> int:
+        """Where in the stream the window stands that is visited as number so and so of all."""
         epoch, place = divmod(number, self.windows)
         room = len(self.stream) - 1 - self.windows * self.context
         offset = _draw(self.seed, epoch, "offset") % max(1, min(room, self.context) + 1)
@@ -141,13 +143,15 @@ def validation_batches(
     """The whole stream once, in order, in windows that do not overlap; the last row is padded."""
     starts = range(0, len(stream) - 1, context)
     for first in range(0, len(starts), rows):
-        yield _batch(stream, starts[first : first + rows], context, end_of_text)
+        windows = [(stream, start) for start in starts[first : first + rows]]
+        yield batch_of(windows, context, end_of_text)
 
 
-def _batch(stream: TokenStream, starts: Sequence[int], context: int, end_of_text: int) -> Batch:
-    window_BT = np.full((len(starts), context + 1), end_of_text, dtype=np.int64)
-    targets_BT = np.full((len(starts), context), IGNORED, dtype=np.int64)
-    for row, start in enumerate(starts):
+def batch_of(windows: Sequence[tuple[TokenStream, int]], context: int, end_of_text: int) -> Batch:
+    """The windows that begin at places in streams, as the rows of a batch."""
+    window_BT = np.full((len(windows), context + 1), end_of_text, dtype=np.int64)
+    targets_BT = np.full((len(windows), context), IGNORED, dtype=np.int64)
+    for row, (stream, start) in enumerate(windows):
         length = min(context + 1, len(stream) - start)
         stream.read(start, window_BT[row, :length])
         targets_BT[row, : length - 1] = window_BT[row, 1:length]

@@ -17,7 +17,7 @@ from llmctl.errors import ConfigError
 from llmctl.figures import count, duration
 
 if TYPE_CHECKING:
-    from llmctl.workspace import Artifact, Draft, Workspace
+    from llmctl.workspace import Artifact, Draft, ModelSource, Workspace
 
 # A larger budget alone continues a finished run.
 GROWING = frozenset({"tokens", "steps", "minutes"})
@@ -32,6 +32,17 @@ class Pretrain:
     from_: str | None = knob(
         None, help="The tokens; the newest by default", panel="Input", metavar="TOKENS"
     )
+    mix: str | None = knob(
+        None, help="Or several by weight: `gpt3`, or `news=0.7,books=0.3`", panel="Input"
+    )
+    base: str | None = knob(
+        None, help="Go on from this model with new text: a NAME, folder or hub id", panel="Model",
+        metavar="NAME|DIR|REPO",
+    )  # fmt: skip
+    replay: float = knob(
+        0.05, help="With a base: share of its old text, against forgetting", panel="Input",
+        rare=True,
+    )  # fmt: skip
     size: str = knob("nano", help="The one dial: nano, tiny, small … 175b", panel="Model")
     params: int | None = knob(
         None, help="Or so many parameters, such as 124e6", panel="Model", parse=parse_count
@@ -54,7 +65,7 @@ class Pretrain:
     )  # fmt: skip
     steps: int | None = knob(None, help="Or in steps", panel="Training", parse=parse_count)
     minutes: float | None = knob(None, help="Or in minutes of this machine", panel="Training")
-    batch: int | None = knob(None, help="Rows in a step", panel="Training")
+    batch: int | None = knob(None, help="Rows in a step", panel="Training", rare=True)
     micro_batch: int | None = knob(
         None, help="Rows at once; the rest is accumulated", panel="Training", rare=True,
         identity=False,
@@ -62,7 +73,9 @@ class Pretrain:
     optimizer: Literal["muon", "adamw"] = knob(
         "muon", help="Muon for matrices, or AdamW for all", panel="Training"
     )
-    learning_rate: float | None = knob(None, help="Rate of the matrices", panel="Training")
+    learning_rate: float | None = knob(
+        None, help="Rate of the matrices", panel="Training", rare=True
+    )
     embedding_rate: float | None = knob(
         None, help="Rate of embedding and head", panel="Training", rare=True
     )
@@ -110,12 +123,12 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     """
     began = time.monotonic()
     _check(config)
-    tokens = workspace.take("tokens", config.from_)
-    name = config.name or "base"
-    shape = _shape(config, tokens.facts["vocab_size"])
+    reading = _reading(config, workspace)
+    name = config.name or (f"{reading.base_name}-more" if reading.base else "base")
+    shape = _shape(config, reading)
     if config.dry_run:
-        return _plan(config, tokens, shape, name)
-    settings: dict[str, Any] = {"config": identity(config), "inputs": [tokens.as_input()]}
+        return _plan(config, reading, shape, name)
+    settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
     made = None
     if not config.force:
         made = workspace.made("model", name, **settings, growing=GROWING)
@@ -124,9 +137,9 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
         return made
     earlier = None if config.force else _earlier(workspace, name)
     with workspace.draft("model", name, **settings, force=config.force) as draft:
-        training = _open(config, tokens, shape, draft, earlier, began)
+        training = _open(config, reading, shape, draft, earlier, began)
         _train(training)
-        artifact = _finish(config, training, tokens, draft)
+        artifact = _finish(config, training, reading, draft)
     facts = artifact.facts
     console.made(
         artifact,
@@ -138,9 +151,9 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
 
 def explain(config: Pretrain, workspace: Workspace) -> dict[str, Derived]:
     """The values that follow from the dial, each with its reason."""
-    tokens = workspace.take("tokens", config.from_)
-    shape = _shape(config, tokens.facts["vocab_size"])
-    recipe = _recipe(config, shape, tokens.facts["train_tokens"], _guess_rate(shape, 1e11))
+    reading = _reading(config, workspace)
+    shape = _shape(config, reading)
+    recipe = _recipe(config, shape, reading, _guess_rate(shape, 1e11))
     values = {
         "layers": shape.num_layers,
         "width": shape.width,
@@ -171,15 +184,124 @@ def _check(config: Pretrain) -> None:
         value = getattr(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
-    if not 0 <= config.decay <= 1:
-        raise ConfigError(f"`--decay {config.decay}` is no share", hint="between 0 and 1")
+    for key in ("decay", "replay"):
+        if not 0 <= getattr(config, key) <= 1:
+            raise ConfigError(
+                f"`--{key} {getattr(config, key)}` is no share", hint="between 0 and 1"
+            )
+    if config.mix is not None and config.from_ is not None:
+        raise ConfigError("`--from` and `--mix` both say what to read", hint="give one")
+    shaped = "params layers width heads kv_heads mlp_width tied_head".split()
+    given = [key for key in shaped if getattr(config, key) is not None]
+    if config.base is not None and given:
+        raise ConfigError(
+            f"`--{given[0].replace('_', '-')}` says what `--base` says already",
+            hint="a model that goes on keeps its shape",
+        )
 
 
-def _shape(config: Pretrain, vocab_size: int) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a run reads: tokens by their shares, and the model that it goes on from, if any."""
+
+    shares: list[tuple[Artifact, float]]
+    base: ModelSource | None
+
+    @property
+    def inputs(self) -> list[Any]:
+        """All of it, as inputs of the model."""
+        tokens = [artifact.as_input() for artifact, _ in self.shares]
+        return [*tokens, self.base.input] if self.base else tokens
+
+    @property
+    def base_name(self) -> str:
+        """The last word of what the base is called."""
+        label = self.base.label if self.base else ""
+        return label.rpartition("/")[2].partition("@")[0]
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries of the tokenizer that all tokens were made with."""
+        return int(self.shares[0][0].facts["vocab_size"])
+
+    @property
+    def train_tokens(self) -> int:
+        """Tokens to train on, of all texts together."""
+        return sum(artifact.facts["train_tokens"] for artifact, share in self.shares if share)
+
+    @property
+    def label(self) -> str:
+        """How people see it."""
+        if len(self.shares) == 1:
+            return self.shares[0][0].label
+        return ", ".join(f"{share:.0%} {artifact.name}" for artifact, share in self.shares)
+
+
+def _reading(config: Pretrain, workspace: Workspace) -> _Reading:
+    """The tokens to read and the base; refuses what was not made for one another."""
+    from llmctl.data.mixture import parse_mix
+
+    base = None
+    if config.base is not None:
+        base = workspace.model_source(config.base, sorts=("causal-lm", "chat-lm"))
+    if config.mix is None:
+        shares = [(workspace.take("tokens", config.from_), 1.0)]
+    else:
+        wanted = parse_mix(config.mix)
+        shares = [(workspace.take("tokens", name), share) for name, share in wanted.items()]
+        if config.mix == "gpt3":
+            console.note("the published shares sum to 101 %; here they are made to sum to 100 %")
+    _check_tokenizers([artifact for artifact, _ in shares], base)
+    if base is not None:
+        shares = _with_replay(config, workspace, base, shares)
+    return _Reading(shares, base)
+
+
+def _with_replay(
+    config: Pretrain,
+    workspace: Workspace,
+    base: ModelSource,
+    shares: list[tuple[Artifact, float]],
+) -> list[tuple[Artifact, float]]:
+    """The new text with a share of what the base has read, where that is still here."""
+    known = {artifact.name for artifact, _ in shares}
+    old: list[Artifact] = []
+    if base.input.kind == "model":
+        made_from = workspace.find("model", base.input.name).manifest.inputs
+        names = [one.name for one in made_from if one.kind == "tokens" and one.name not in known]
+        old = [workspace.take("tokens", name) for name in names if workspace.has("tokens", name)]
+    if not old:
+        console.note("the text that the base has read is not in the workspace: nothing is replayed")
+        return shares
+    new = [(artifact, share * (1 - config.replay)) for artifact, share in shares]
+    return new + [(artifact, config.replay / len(old)) for artifact in old]
+
+
+def _check_tokenizers(tokens: list[Artifact], base: ModelSource | None) -> None:
+    from llmctl.data.tokenizer import Tokenizer
+
+    digests = {artifact.label: Tokenizer.load(artifact.path).digest for artifact in tokens}
+    if len({*digests.values()}) > 1:
+        raise ConfigError(
+            f"{', '.join(digests)} were made by different tokenizers",
+            hint="make them by one: `llmctl tokenize --from … --tokenizer NAME --force`",
+        )
+    if base is not None and Tokenizer.load(base.path).digest not in digests.values():
+        raise ConfigError(
+            f"{tokens[0].label} was not made by the tokenizer of {base.label}",
+            hint=f"make it so: `llmctl tokenize --from … --tokenizer {base.path} --force`",
+        )
+
+
+def _shape(config: Pretrain, reading: _Reading) -> Any:
+    from llmctl.model.checkpoint import read_shape
     from llmctl.model.families import FAMILIES
     from llmctl.registry import look_up
     from llmctl.shapes import named_shape, shape_for
 
+    if reading.base is not None:
+        return read_shape(reading.base.path)
+    vocab_size = reading.vocab_size
     given = {
         "num_layers": config.layers,
         "width": config.width,
@@ -205,21 +327,24 @@ def _guess_rate(shape: Any, flops_per_second: float) -> float:
     return 0.4 * flops_per_second / shape.flops_per_token(shape.context)
 
 
-def _recipe(config: Pretrain, shape: Any, text_tokens: int, rate: float) -> Any:
+def _recipe(config: Pretrain, shape: Any, reading: _Reading, rate: float) -> Any:
     from llmctl.train.recipe import Budget, derive
 
     budget = Budget(
         tokens=config.tokens,
         steps=config.steps,
         seconds=None if config.minutes is None else 60 * config.minutes,
-    )
-    recipe = derive(
-        shape,
-        budget,
-        text_tokens=text_tokens,
         tokens_per_second=rate,
+    )
+    # A row may be shorter than what a base could see.
+    context = min(config.context or shape.context, shape.context)
+    recipe = derive(
+        replace(shape, context=context),
+        budget,
+        text_tokens=reading.train_tokens,
         optimizer=config.optimizer,
         rows=config.batch,
+        is_continued=reading.base is not None,
     )
     rates = recipe.rates
     if config.learning_rate is not None:
@@ -237,12 +362,12 @@ def _recipe(config: Pretrain, shape: Any, text_tokens: int, rate: float) -> Any:
     return replace(recipe, rates=rates, schedule=schedule)
 
 
-def _plan(config: Pretrain, tokens: Artifact, shape: Any, name: str) -> dict[str, Any]:
-    recipe = _recipe(config, shape, tokens.facts["train_tokens"], _guess_rate(shape, 1e11))
+def _plan(config: Pretrain, reading: _Reading, shape: Any, name: str) -> dict[str, Any]:
+    recipe = _recipe(config, shape, reading, _guess_rate(shape, 1e11))
     plan: dict[str, Any] = {
         "kind": "model",
         "name": name,
-        "from": tokens.label,
+        "from": reading.label,
         "parameters": shape.parameters,
         "rows": recipe.rows,
         "context": recipe.context,
@@ -257,7 +382,7 @@ def _plan(config: Pretrain, tokens: Artifact, shape: Any, name: str) -> dict[str
 
 def _open(
     config: Pretrain,
-    tokens: Artifact,
+    reading: _Reading,
     shape: Any,
     draft: Draft,
     earlier: Artifact | None,
@@ -275,26 +400,39 @@ def _open(
     machine = find_machine(
         config.device, config.precision, deterministic=config.deterministic, width=shape.width
     )
-    facts = tokens.facts
     recipe = _recipe(
         replace(config, batch=_rows(config, draft, earlier)),
         shape,
-        facts["train_tokens"],
+        reading,
         _guess_rate(shape, machine.ceiling),
     )
     write_durably(draft.path / RECIPE, json.dumps({"batch": recipe.rows}).encode())
-    text = Text(
-        directory=tokens.path,
-        bytes_per_token=facts["train_bytes"] / facts["train_tokens"],
-        held_out_bytes_per_token=facts["validation_bytes"] / facts["validation_tokens"],
-    )
+    texts = [
+        Text(
+            name=tokens.name,
+            weight=share,
+            directory=tokens.path,
+            bytes_per_token=tokens.facts["train_bytes"] / tokens.facts["train_tokens"],
+            held_out_bytes_per_token=(
+                tokens.facts["validation_bytes"] / tokens.facts["validation_tokens"]
+            ),
+        )
+        for tokens, share in reading.shares
+    ]
     minutes = None
     if config.minutes is not None:
         seconds = 60 * config.minutes - _seconds_to_save(shape)
         minutes = Minutes(seconds=seconds, began=began)
-    job = Job(shape=shape, recipe=recipe, settings=settings, machine=machine, minutes=minutes)
-    training = Pretraining(text, draft.path, job)
-    _say_plan(training, tokens)
+    job = Job(
+        shape=shape,
+        recipe=recipe,
+        settings=settings,
+        machine=machine,
+        minutes=minutes,
+        base=reading.base.path if reading.base else None,
+    )
+    training = Pretraining(texts, draft.path, job)
+    _say_plan(training, reading)
     origin = _origin(earlier)
     if origin is not None and not draft.resumed:
         console.say(f"going on from {earlier.label if earlier else ''}, {origin.name}")
@@ -302,6 +440,7 @@ def _open(
     training.run.resume(origin)
     if training.run.resumed_from is not None:
         console.say(f"resumed after step {training.run.resumed_from:,}")
+    training.score_first()
     return training
 
 
@@ -318,13 +457,14 @@ def _seconds_to_save(shape: Any) -> float:
     return 0.3 + 12 * shape.parameters / 5e8
 
 
-def _say_plan(training: Any, tokens: Artifact) -> None:
+def _say_plan(training: Any, reading: _Reading) -> None:
     job = training.job
     recipe, machine = job.recipe, job.machine
     size = f"{count(job.shape.parameters)} parameters ({job.shape.family})"
-    console.say(f"{size} on {tokens.label}, {machine.device} in {machine.type_name}")
+    start = f"{reading.base.label}, " if reading.base else ""
+    console.say(f"{start}{size} on {reading.label}, {machine.device} in {machine.type_name}")
     if recipe.steps is not None:
-        epochs = training.batches.epochs(recipe.steps)
+        epochs = max(training.epochs(recipe.steps))
         total = count(recipe.steps * recipe.tokens_per_step)
         console.say(f"{recipe.steps:,} steps, {total} tokens, {epochs:.2g} epochs of the text")
     for note in (recipe.reasons.get("tokens"), training.remark):
@@ -358,7 +498,7 @@ def _told_step(training: Any, facts: Any, pace: Any, steps: int | None) -> str:
     )
 
 
-def _finish(config: Pretrain, training: Any, tokens: Artifact, draft: Draft) -> Artifact:
+def _finish(config: Pretrain, training: Any, reading: _Reading, draft: Draft) -> Artifact:
     """Lay out the model folder: weights, what going on needs, metrics, picture and page."""
     from llmctl.evals.model_report import Portrait, write_model_report
     from llmctl.report import Tree
@@ -368,6 +508,7 @@ def _finish(config: Pretrain, training: Any, tokens: Artifact, draft: Draft) -> 
     (draft.path / RECIPE).unlink()
     facts = training.facts()
     _say_accounts(facts)
+    _say_domains(facts)
     summary = (
         f"{count(facts['parameters'])} parameters, {count(facts['tokens'])} tokens,"
         f" {facts['val_bits_per_byte']:.3f} bits per byte on held-out text"
@@ -381,7 +522,9 @@ def _finish(config: Pretrain, training: Any, tokens: Artifact, draft: Draft) -> 
                 facts=facts,
                 config=identity(config),
                 metrics=training.run.journal.rows(),
-                lineage=Tree(f"models/{draft.name}", "", [_lineage(tokens)]),
+                lineage=Tree(
+                    f"models/{draft.name}", "", [_lineage(tokens) for tokens, _ in reading.shares]
+                ),
                 prompts=PROMPTS,
             ),
             device=config.device,
@@ -402,6 +545,22 @@ def _say_accounts(facts: Mapping[str, Any]) -> None:
         f" + {count(facts['tokens_padded'])} padded + {count(facts['tokens_dropped'])} dropped"
         f" in {duration(facts['seconds'])}"
     )
+
+
+def _say_domains(facts: Mapping[str, Any]) -> None:
+    """What going on brought for the new text, and cost for the old."""
+    before = facts.get("before", {})
+    after = facts.get("domains") or {"bits per byte": facts["val_bits_per_byte"]}
+    was = before.get("domains") or {"bits per byte": before.get("val_bits_per_byte")}
+    if before:
+        rows = [(name, f"{was[name]:.3f}", f"{bits:.3f}") for name, bits in after.items()]
+        console.table("bits per byte of held-out text", ("", "before", "after"), rows)
+    elif "mix" in facts:
+        rows = [
+            (name, f"{one['share']:.1%}", f"{one['epochs']:.2f}", f"{after[name]:.3f}")
+            for name, one in facts["mix"].items()
+        ]
+        console.table("", ("text", "share", "epochs", "bits per byte"), rows)
 
 
 def _earlier(workspace: Workspace, name: str) -> Artifact | None:

@@ -33,6 +33,48 @@ class Score:
         return self.loss * self.targets / math.log(2) / text_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class DomainScore:
+    """The score of one text among several, its share in training, and the bytes it stands for."""
+
+    name: str
+    weight: float
+    score: Score
+    text_bytes: float
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits that the model spends on each byte of this text."""
+        return self.score.bits_per_byte(self.text_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainScores:
+    """The scores of all texts; together they count by their shares in training."""
+
+    domains: tuple[DomainScore, ...]
+
+    @property
+    def loss(self) -> float:
+        """The mean loss in nats a target."""
+        return sum(one.weight * one.score.loss for one in self.domains)
+
+    @property
+    def rank(self) -> float:
+        """What runs are compared by: less is better."""
+        return self.loss
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits that the model spends on each byte."""
+        return sum(one.weight * one.bits_per_byte for one in self.domains)
+
+    @property
+    def targets(self) -> int:
+        """Over how many targets."""
+        return sum(one.score.targets for one in self.domains)
+
+
 @torch.no_grad()
 def score(
     model: Transformer, objective: Objective, batches: Iterable[Batch], *, most: int | None = None

@@ -5,17 +5,21 @@ The one place where the parts of pretraining meet. Receives paths, never artifac
 
 import math
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from llmctl.data.batches import TokenStream, TrainingBatches, validation_batches
+from llmctl.data.mixture import MixedBatches
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.model.checkpoint import SpecialIds, load_model, save_model
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.registry import look_up
 from llmctl.shapes import Shape
-from llmctl.train.evaluation import Score, score
+from llmctl.train.evaluation import DomainScore, DomainScores, score
 from llmctl.train.machine import Machine
 from llmctl.train.masters import Masters
 from llmctl.train.meter import Meter, Minutes
@@ -59,43 +63,53 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """The folder of tokens, and the bytes of text a token stands for, of both splits."""
+    """A folder of tokens, its share of what is read, and the bytes a token of it stands for.
 
+    A text without a share is not trained on, but scored.
+    """
+
+    name: str
     directory: Path
+    weight: float = 1.0
     bytes_per_token: float
     held_out_bytes_per_token: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to train, how, on which machine, and until when if the budget is one of time."""
+    """What to train, how, on which machine, and until when if the budget is one of time.
+
+    `base` is the folder of a model to go on from; without one the weights are drawn.
+    """
 
     shape: Shape
     recipe: Recipe
     settings: Settings
     machine: Machine
     minutes: Minutes | None = None
+    base: Path | None = None
 
 
 class Pretraining:
     """A pretraining run in a folder: `run.resume()`, `run.train()`, `write_model()`."""
 
-    def __init__(self, text: Text, directory: Path, job: Job) -> None:
-        self.text, self.job = text, job
-        self.tokenizer = Tokenizer.load(text.directory)
-        self.held_out = TokenStream(text.directory / "validation")
-        self.batches = TrainingBatches(
-            TokenStream(text.directory / "train"),
-            context=job.recipe.context,
-            rows=job.recipe.rows,
-            end_of_text=self.tokenizer.eos_id,
-            seed=job.settings.seed,
-        )
-        self.last_score: Score | None = None
-        self.model = fresh(job.shape, job.settings.seed, device=job.machine.device)
+    def __init__(self, texts: Sequence[Text], directory: Path, job: Job) -> None:
+        self.texts, self.job = texts, job
+        self.tokenizer = Tokenizer.load(texts[0].directory)
+        self.held_out = [TokenStream(one.directory / "validation") for one in texts]
+        trained = [one for one in texts if one.weight]
+        self.parts = [self._batches(one) for one in trained]
+        self.batches = self.parts[0]
+        if len(self.parts) > 1:
+            weights = [one.weight for one in trained]
+            rows, seed = job.recipe.rows, job.settings.seed
+            self.batches = MixedBatches(self.parts, weights, rows=rows, seed=seed)
+        self.last_score: DomainScores | None = None
+        self.model = self._model()
         self.trainer = self._trainer(self.model)
         self.remark = self._compile()
         flops = job.shape.flops_per_token(job.recipe.context)
+        self._bytes_per_token = sum(one.weight * one.bytes_per_token for one in texts)
         self.run = Run(
             directory,
             self.trainer,
@@ -118,6 +132,34 @@ class Pretraining:
         special = SpecialIds(eos=tokenizer.eos_id, pad=tokenizer.pad_id, bos=tokenizer.bos_id)
         save_model(state, self.job.shape, directory, special=special)
         tokenizer.save(directory)
+
+    def epochs(self, steps: int) -> list[float]:
+        """How often so many steps go through each text that is trained on."""
+        rows = [steps * self.job.recipe.rows]
+        if isinstance(self.batches, MixedBatches):
+            rows = self.batches.rows_of(rows[0])
+        return [part.epochs(some) for part, some in zip(self.parts, rows, strict=True)]
+
+    def score_first(self) -> None:
+        """Score the model as it comes, before the first step, where it comes from a base."""
+        if self.job.base is not None and self.trainer.progress.step == 0:
+            found = self._evaluate(True)
+            self.run.journal.add({"step": 0, "tokens": 0} | self.describe_score(found))
+
+    def _batches(self, text: Text) -> TrainingBatches:
+        return TrainingBatches(
+            TokenStream(text.directory / "train"),
+            context=self.job.recipe.context,
+            rows=self.job.recipe.rows,
+            end_of_text=self.tokenizer.eos_id,
+            seed=self.job.settings.seed,
+        )
+
+    def _model(self) -> Transformer:
+        job, device = self.job, self.job.machine.device
+        if job.base is None:
+            return fresh(job.shape, job.settings.seed, device=device)
+        return load_model(job.base, dtype=torch.float32, device=device)
 
     def _trainer(self, model: Transformer) -> Trainer:
         shape, recipe, settings = self.job.shape, self.job.recipe, self.job.settings
@@ -180,19 +222,25 @@ class Pretraining:
         tokens = (job.recipe.steps or 0) * job.recipe.tokens_per_step
         return tokens * job.shape.flops_per_token(job.recipe.context) / (0.4 * job.machine.ceiling)
 
-    def _evaluate(self, whole: bool) -> Score:
-        rows = max(1, min(EVAL_TOKENS // self.job.recipe.context, 64))
-        batches = validation_batches(
-            self.held_out,
-            context=self.job.recipe.context,
-            rows=rows,
-            end_of_text=self.tokenizer.eos_id,
-        )
+    def _evaluate(self, whole: bool) -> DomainScores:
         most = self._last_eval_tokens() if whole else EVAL_TOKENS
-        most = max(1, most // (rows * self.job.recipe.context))
         with self.trainer.eager():
-            self.last_score = score(self.model, next_token, batches, most=most)
+            found = tuple(
+                self._domain_score(text, stream, most // len(self.texts))
+                for text, stream in zip(self.texts, self.held_out, strict=True)
+            )
+        self.last_score = DomainScores(found)
         return self.last_score
+
+    def _domain_score(self, text: Text, stream: TokenStream, most: int) -> DomainScore:
+        context = self.job.recipe.context
+        rows = max(1, min(EVAL_TOKENS // context, 64))
+        batches = validation_batches(
+            stream, context=context, rows=rows, end_of_text=self.tokenizer.eos_id
+        )
+        found = score(self.model, next_token, batches, most=max(1, most // (rows * context)))
+        text_bytes = found.targets * text.held_out_bytes_per_token
+        return DomainScore(text.name, text.weight, found, text_bytes)
 
     def _last_eval_tokens(self) -> int:
         given = self.job.settings.eval_tokens
@@ -200,7 +248,7 @@ class Pretraining:
 
     def describe(self, facts: StepFacts) -> dict[str, Any]:
         """A step as the journal holds it."""
-        nats_per_byte = facts.loss / self.text.bytes_per_token
+        nats_per_byte = facts.loss / self._bytes_per_token
         return {
             "step": facts.step,
             "tokens": facts.tokens,
@@ -210,10 +258,12 @@ class Pretraining:
             "gradient_norm": facts.gradient_norm,
         } | ({"skipped": True} if facts.skipped else {})
 
-    def describe_score(self, found: Score) -> dict[str, Any]:
-        """A score as the journal holds it."""
-        text_bytes = found.targets * self.text.held_out_bytes_per_token
-        return {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte(text_bytes)}
+    def describe_score(self, found: DomainScores) -> dict[str, Any]:
+        """A score as the journal holds it; of several texts each apart, too."""
+        told: dict[str, Any] = {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte}
+        if len(found.domains) > 1:
+            told["domains"] = {one.name: one.bits_per_byte for one in found.domains}
+        return told
 
     def facts(self) -> dict[str, Any]:
         """What a finished run did, as its manifest says it."""
@@ -221,7 +271,8 @@ class Pretraining:
         assert self.last_score is not None
         trained = [row["loss"] for row in run.journal.rows() if "loss" in row]
         rate = run.meter.typical_rate
-        epochs = self.batches.epochs(progress.step)
+        epochs = self.epochs(progress.step)
+        first = run.journal.rows()[0]
         return {
             "parameters": self.job.shape.parameters,
             "steps": progress.step,
@@ -231,8 +282,9 @@ class Pretraining:
             "tokens_trained": progress.trained,
             "tokens_padded": 0,
             "tokens_dropped": progress.tokens - progress.trained,
-            "tokens_left_out_per_epoch": self.batches.dropped_per_epoch(),
-            "epochs": round(epochs, 3),
+            "tokens_left_out_per_epoch": sum(part.dropped_per_epoch for part in self.parts),
+            "epochs": round(max(epochs), 3),
+            **self._sources(epochs),
             "seconds": round(run.meter.seconds, 3),
             "eval_seconds": round(run.eval_seconds, 3),
             "trained_at": run.trained_at,
@@ -243,8 +295,25 @@ class Pretraining:
             "train_loss": sum(trained[-LAST_STEPS:]) / max(1, len(trained[-LAST_STEPS:])),
             **self.describe_score(self.last_score),
             "val_tokens": self.last_score.targets,
+            **({"before": _scores_of(first)} if self.job.base else {}),
             "best_step": run.best_step or progress.step,
             "steps_skipped": progress.skipped,
             "resumed_from": run.resumed_from,
             "world_size": 1,
         }
+
+    def _sources(self, epochs: Sequence[float]) -> dict[str, Any]:
+        """The share and the epochs of each text, where there are several."""
+        if len(self.parts) == 1:
+            return {}
+        trained = [one for one in self.texts if one.weight]
+        return {
+            "mix": {
+                text.name: {"share": round(text.weight, 4), "epochs": round(times, 3)}
+                for text, times in zip(trained, epochs, strict=True)
+            }
+        }
+
+
+def _scores_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("val_loss", "val_bits_per_byte", "domains") if key in row}

@@ -4,7 +4,7 @@ One dial decides, everything derived can be overridden. Arithmetic only: no torc
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from llmctl.shapes import Shape
@@ -14,6 +14,9 @@ from llmctl.train.schedule import Schedule
 TOKENS_PER_PARAMETER = 20
 # Muennighoff et al. 2023 (arXiv 2305.16264), section 6: four epochs are nearly as good as new text.
 MOST_EPOCHS = 4
+# Going on from trained weights: warmed up again, to less (Ibrahim et al. 2024, arXiv 2403.08763,
+# section 6), and not read so often that the new text is learnt by heart.
+CONTINUED_RATE, CONTINUED_EPOCHS = 0.3, 2
 # The batch grows with the run: half a million tokens at 10 billion (GPT-2 124M, nanochat), about
 # 2,000 at a million and 700 at 200 thousand (our trials); one power law goes through all three.
 BATCH_ANCHOR, BATCH_TOKENS, BATCH_POWER = 1e10, 524_288, 0.6
@@ -34,11 +37,15 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How long to train: at most one of the three; none means compute-optimal."""
+    """How long to train: at most one of the three; none means compute-optimal.
+
+    `tokens_per_second` is a rough guess, used only to choose the batch of a run in seconds.
+    """
 
     tokens: int | None = None
     steps: int | None = None
     seconds: float | None = None
+    tokens_per_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +71,19 @@ def derive(
     budget: Budget,
     *,
     text_tokens: int,
-    tokens_per_second: float,
     optimizer: Literal["muon", "adamw"] = "muon",
     rows: int | None = None,
+    is_continued: bool = False,
 ) -> Recipe:
     """The recipe for a shape, a budget and so many tokens of text.
 
-    `tokens_per_second` is a rough guess, used only to choose the batch of a run in minutes.
+    A run that `is_continued` goes on from trained weights.
     """
     reasons: dict[str, str] = {}
-    total = _total_tokens(shape, budget, text_tokens, tokens_per_second, reasons)
+    if is_continued and (budget.tokens, budget.steps, budget.seconds) == (None, None, None):
+        budget = replace(budget, tokens=CONTINUED_EPOCHS * text_tokens)
+        reasons["tokens"] = f"{CONTINUED_EPOCHS} epochs of the new text"
+    total = _total_tokens(shape, budget, text_tokens, reasons)
     if rows is None:
         rows = _rows(shape.context, total, budget.steps)
         reasons["batch"] = f"{rows} rows of {shape.context}: grows with the run's length"
@@ -82,24 +92,26 @@ def derive(
         steps = max(1, math.ceil(total / (rows * shape.context)))
     warmup = 20 if steps is None else min(2000, max(1, min(20, steps // 5), steps // 50))
     reasons["warmup"] = f"{warmup} steps: 2 % of the run, at least 20 where it has 100"
+    rates = _rates(shape, optimizer, reasons)
+    if is_continued:
+        rates = _softened(rates)
+        reasons["rates"] += f", times {CONTINUED_RATE} to go on from trained weights"
     return Recipe(
         context=shape.context,
         rows=rows,
         steps=steps,
-        rates=_rates(shape, optimizer, reasons),
+        rates=rates,
         schedule=Schedule(warmup=warmup),
         optimizer=optimizer,
         reasons=reasons,
     )
 
 
-def _total_tokens(
-    shape: Shape, budget: Budget, text_tokens: int, rate: float, reasons: dict[str, str]
-) -> float:
+def _total_tokens(shape: Shape, budget: Budget, text_tokens: int, reasons: dict[str, str]) -> float:
     if budget.tokens is not None:
         return budget.tokens
     if budget.seconds is not None:
-        return rate * budget.seconds
+        return budget.tokens_per_second * budget.seconds
     if budget.steps is not None:
         # tokens = steps * batch(tokens), solved for tokens
         scale = budget.steps * BATCH_TOKENS / BATCH_ANCHOR**BATCH_POWER
@@ -119,6 +131,11 @@ def _rows(context: int, total: float, steps: int | None) -> int:
     tokens = BATCH_TOKENS * (max(total, 1) / BATCH_ANCHOR) ** BATCH_POWER
     rows = 2 ** round(math.log2(max(tokens / context, 1)))
     return max(4 if steps is None else 8, rows)
+
+
+def _softened(rates: Rates) -> Rates:
+    names = ("matrix", "embedding", "head", "vector")
+    return replace(rates, **{name: CONTINUED_RATE * getattr(rates, name) for name in names})
 
 
 def _rates(shape: Shape, optimizer: str, reasons: dict[str, str]) -> Rates:
