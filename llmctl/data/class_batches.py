@@ -8,7 +8,7 @@ and yet what stands together changes from epoch to epoch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,16 @@ class LabelledText(NamedTuple):
     ids: Sequence[int]
     label: int
     weight: float = 1.0
+
+
+class Noise(NamedTuple):
+    """The share of tokens that others stand for, and below which number those are drawn."""
+
+    share: float
+    vocab_size: int
+
+
+NO_NOISE = Noise(0.0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,12 @@ class ClassBatch:
 
 
 class ClassBatches:
-    """The batches of a run over labelled texts, or over `states` of theirs, one (T, D) a text."""
+    """The batches of a run over labelled texts, or over `states` of theirs, one (T, D) a text.
+
+    With `noise` other ids, drawn anew each time, stand for a share of the tokens, but for the first
+    and the last of a text: so a model cannot learn few texts by heart (word
+    dropout: Iyyer et al. 2015, aclanthology.org/P15-1162, section 3.1).
+    """
 
     def __init__(
         self,
@@ -86,11 +101,13 @@ class ClassBatches:
         pad_id: int,
         seed: int,
         states: Sequence[Tensor] | None = None,
+        noise: Noise = NO_NOISE,
     ) -> None:
         self.texts = texts
         self.rows = rows
         self.seed = seed
         self.states = states
+        self.noise = noise
         self._pad_id = pad_id
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
 
@@ -105,12 +122,22 @@ class ClassBatches:
         if self._epoch[0] != epoch:
             lengths = [len(text.ids) for text in self.texts]
             self._epoch = (epoch, like_lengths(lengths, self.rows, (self.seed, epoch)))
-        return self._gathered(self._epoch[1][place])
+        batch = self._gathered(self._epoch[1][place])
+        return self._disturbed(batch, step) if self.noise.share and self.states is None else batch
 
     def longest(self) -> ClassBatch:
         """The largest batch that could be: of the longest texts."""
         order = sorted(range(len(self.texts)), key=lambda one: -len(self.texts[one].ids))
         return self._gathered(order[: self.rows])
+
+    def _disturbed(self, batch: ClassBatch, step: int) -> ClassBatch:
+        random = np.random.default_rng((self.seed, step))
+        slots_T = torch.arange(batch.inputs.shape[1])
+        is_inner_BT = (slots_T > 0) & (slots_T < batch.lengths_B[:, None] - 1)
+        is_drawn_BT = torch.from_numpy(random.random(batch.inputs.shape) < self.noise.share)
+        ids_BT = torch.from_numpy(random.integers(0, self.noise.vocab_size, batch.inputs.shape))
+        inputs_BT = torch.where(is_inner_BT & is_drawn_BT, ids_BT, batch.inputs)
+        return replace(batch, inputs=inputs_BT)
 
     def _gathered(self, indices: Sequence[int]) -> ClassBatch:
         texts = [self.texts[index] for index in indices]

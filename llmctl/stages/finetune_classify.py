@@ -49,6 +49,10 @@ class FinetuneClassify:
     learning_rate: float | None = knob(None, help="By the model's width", panel="Training")
     batch: int = knob(16, help="Texts in a step", panel="Training", parse=parse_count)
     balance: bool = knob(False, help="Let rare classes weigh more", panel="Training")
+    noise: float = knob(
+        0.15, help="Share of tokens that others stand for, against learning by heart",
+        panel="Training", rare=True,
+    )  # fmt: skip
     patience: int = knob(
         3, help="Stop after so many epochs without a better one", panel="Training", rare=True
     )
@@ -116,8 +120,9 @@ def _check(config: FinetuneClassify) -> None:
         value = getattr(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
-    if not 0 <= config.dropout < 1:
-        raise ConfigError(f"`--dropout {config.dropout}` is no share below 1")
+    for key in ("dropout", "noise"):
+        if not 0 <= getattr(config, key) < 1:
+            raise ConfigError(f"`--{key} {getattr(config, key)}` is no share below 1")
 
 
 def _labeled(config: FinetuneClassify, workspace: Workspace) -> Artifact:
@@ -202,6 +207,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         dose=_dose(config, width, len(found.splits["train"])),
         rows=config.batch,
         is_balanced=config.balance,
+        noise=config.noise,
         adapters=AdapterSettings(rank=config.rank, alpha=config.alpha, dropout=config.dropout),
         seed=config.seed,
         judge=score,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmctl.data.class_batches import ClassBatches, LabelledText
+from llmctl.data.class_batches import ClassBatches, LabelledText, Noise
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.model.adapters import add_adapters, merge_adapters
 from llmctl.model.checkpoint import SpecialIds, load_model
@@ -78,6 +78,7 @@ class Lesson:
     dose: Dose
     rows: int
     is_balanced: bool
+    noise: float
     adapters: AdapterSettings
     seed: int
     judge: Callable[[np.ndarray, np.ndarray], Scores]
@@ -161,7 +162,12 @@ class Classifying:
             model.to(torch.float32)
             objective = class_label_above(below)
         batches = ClassBatches(
-            texts, rows=lesson.rows, pad_id=pad_id, seed=lesson.seed, states=states
+            texts,
+            rows=lesson.rows,
+            pad_id=pad_id,
+            seed=lesson.seed,
+            states=states,
+            noise=Noise(lesson.noise, model.shape.vocab_size),
         )
         return Tuning(model, objective, batches, lesson.dose, machine)
 

@@ -4,7 +4,7 @@ import torch
 
 from llmctl.data.batches import IGNORED
 from llmctl.data.chat_batches import ChatBatches, packed
-from llmctl.data.class_batches import ClassBatches, LabelledText
+from llmctl.data.class_batches import ClassBatches, LabelledText, Noise
 from llmctl.data.template import Rendered
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.shapes import named_shape
@@ -81,6 +81,19 @@ def test_texts_of_like_length_stand_together() -> None:
     read = sum(batch.tokens for batch in found)
 
     assert read < 1.1 * sum(len(text.ids) for text in TEXTS)
+
+
+def test_noise_leaves_ends_alone_and_is_a_function_of_the_step() -> None:
+    long = [LabelledText([7] * 20, 0)] * 32
+    batches = ClassBatches(long, rows=32, pad_id=0, seed=3, noise=Noise(0.5, 60))
+
+    inputs = batches.batch(4).inputs
+
+    changed = (inputs != 7).float().mean(dim=0)
+    assert changed[0] == changed[-1] == 0
+    assert 0.3 < changed[1:-1].mean() < 0.7
+    assert inputs.equal(batches.batch(4).inputs)
+    assert not inputs.equal(batches.batch(5).inputs)
 
 
 def test_packing_leaves_no_conversation_out_and_no_row_too_long() -> None:
