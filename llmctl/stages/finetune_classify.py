@@ -85,14 +85,14 @@ def run(config: FinetuneClassify, workspace: Workspace) -> Artifact | dict[str, 
     began = time.monotonic()
     _check(config)
     base = workspace.model_source(config.base, sorts=("causal-lm", "chat-lm"))
+    if config.dry_run:
+        return _plan(config, workspace, base)
     labeled = _labeled(config, workspace)
     name = config.name or labeled.name
     settings: dict[str, Any] = {
         "config": identity(config) | {"file": None, "data": labeled.name},
         "inputs": [labeled.as_input(), base.input],
     }
-    if config.dry_run:
-        return _plan(config, labeled, base, name)
     made = None if config.force else workspace.made("model", name, **settings)
     if made:
         console.already_made(made)
@@ -128,40 +128,59 @@ def _check(config: FinetuneClassify) -> None:
 def _labeled(config: FinetuneClassify, workspace: Workspace) -> Artifact:
     """The labelled data: of the workspace, or made of the file now."""
     from llmctl.data.labeled.artifact import write_classes
-    from llmctl.data.labeled.classes import read_classes
     from llmctl.workspace import outside
 
     if config.file is None:
         return workspace.take("labeled", config.data)
-    knobs: dict[str, Any] = {
+    knobs = _columns(config)
+    inputs = [outside(path) for path in (config.file, config.test) if path is not None]
+
+    def fill(directory: Path) -> dict[str, Any]:
+        found = _read(config)
+        write_classes(found, directory)
+        return found.facts
+
+    return workspace.obtain(
+        "labeled", config.name or inputs[0].name, config={"kind": "classes", **knobs},
+        inputs=inputs, fill=fill, force=config.force,
+    )  # fmt: skip
+
+
+def _columns(config: FinetuneClassify) -> dict[str, Any]:
+    """The knobs that decide what is read of a file."""
+    return {
         "text_column": config.text_column,
         "label_column": config.label_column,
         "seed": config.seed,
     }
-    inputs = [outside(path) for path in (config.file, config.test) if path is not None]
-
-    def fill(directory: Path) -> dict[str, Any]:
-        found = read_classes(Path(config.file or ""), test=config.test, **knobs)
-        write_classes(found, directory)
-        for remark in found.remarks:
-            console.note(remark)
-        return found.facts
-
-    name = outside(config.file).name
-    return workspace.obtain(
-        "labeled", name, config={"kind": "classes", **knobs}, inputs=inputs, fill=fill,
-        force=config.force,
-    )  # fmt: skip
 
 
-def _plan(config: FinetuneClassify, labeled: Artifact, base: Any, name: str) -> dict[str, Any]:
-    facts = labeled.facts
-    dose = _dose(config, 256, facts["rows"]["train"])
+def _read(config: FinetuneClassify) -> Any:
+    """What the file holds, and everything that was assumed about it said."""
+    from llmctl.data.labeled.classes import read_classes
+
+    found = read_classes(Path(config.file or ""), test=config.test, **_columns(config))
+    for remark in found.remarks:
+        console.note(remark)
+    return found
+
+
+def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str, Any]:
+    """What would be made; nothing is."""
+    from llmctl.model.checkpoint import read_shape
+    from llmctl.workspace import outside
+
+    if config.file is None:
+        facts = workspace.take("labeled", config.data).facts
+        name = config.name or str(config.data)
+    else:
+        facts = _read(config).facts
+        name = config.name or outside(config.file).name
+    dose = _dose(config, read_shape(base.path).width, facts["rows"]["train"])
     plan = {
         "kind": "model",
         "name": name,
         "base": base.label,
-        "data": labeled.label,
         "texts": facts["rows"],
         "classes": len(facts["classes"]),
         "epochs": dose.epochs,

@@ -102,6 +102,8 @@ def run(config: FinetuneInstruct, workspace: Workspace) -> Artifact | dict[str, 
     began = time.monotonic()
     _check(config)
     base = workspace.model_source(config.base, sorts=("causal-lm", "chat-lm"))
+    if config.dry_run:
+        return _plan(config, workspace, base)
     labeled = _labeled(config, workspace)
     name = config.name or labeled.name
     if config.inspect:
@@ -110,8 +112,6 @@ def run(config: FinetuneInstruct, workspace: Workspace) -> Artifact | dict[str, 
         "config": identity(config) | {"file": None, "data": labeled.name},
         "inputs": [labeled.as_input(), base.input],
     }
-    if config.dry_run:
-        return _plan(config, labeled, base, name)
     made = None if config.force else workspace.made("model", name, **settings)
     if made:
         console.already_made(made)
@@ -149,30 +149,42 @@ def _check(config: FinetuneInstruct) -> None:
 def _labeled(config: FinetuneInstruct, workspace: Workspace) -> Artifact:
     """The conversations: of the workspace, or made of the file now."""
     from llmctl.data.labeled.artifact import write_conversations
-    from llmctl.data.labeled.conversations import read_conversations
     from llmctl.workspace import outside
 
     if config.file is None:
         return workspace.take("labeled", config.data)
-    knobs: dict[str, Any] = {
+    knobs = _columns(config)
+    inputs = [outside(path) for path in (config.file, config.test) if path is not None]
+
+    def fill(directory: Path) -> dict[str, Any]:
+        found = _read(config)
+        write_conversations(found, directory)
+        return found.facts
+
+    return workspace.obtain(
+        "labeled", config.name or inputs[0].name, config={"kind": "conversations", **knobs},
+        inputs=inputs, fill=fill, force=config.force,
+    )  # fmt: skip
+
+
+def _columns(config: FinetuneInstruct) -> dict[str, Any]:
+    """The knobs that decide what is read of a file."""
+    return {
         "prompt": config.prompt,
         "response": config.response,
         "system": config.system,
         "seed": config.seed,
     }
-    inputs = [outside(path) for path in (config.file, config.test) if path is not None]
 
-    def fill(directory: Path) -> dict[str, Any]:
-        found = read_conversations(Path(config.file or ""), test=config.test, **knobs)
-        write_conversations(found, directory)
-        for remark in found.remarks:
-            console.note(remark)
-        return found.facts
 
-    return workspace.obtain(
-        "labeled", inputs[0].name, config={"kind": "conversations", **knobs}, inputs=inputs,
-        fill=fill, force=config.force,
-    )  # fmt: skip
+def _read(config: FinetuneInstruct) -> Any:
+    """What the file holds, and everything that was assumed about it said."""
+    from llmctl.data.labeled.conversations import read_conversations
+
+    found = read_conversations(Path(config.file or ""), test=config.test, **_columns(config))
+    for remark in found.remarks:
+        console.note(remark)
+    return found
 
 
 def _inspect(config: FinetuneInstruct, labeled: Artifact, base: Any) -> dict[str, Any]:
@@ -192,13 +204,21 @@ def _inspect(config: FinetuneInstruct, labeled: Artifact, base: Any) -> dict[str
     return {"rows": told}
 
 
-def _plan(config: FinetuneInstruct, labeled: Artifact, base: Any, name: str) -> dict[str, Any]:
+def _plan(config: FinetuneInstruct, workspace: Workspace, base: Any) -> dict[str, Any]:
+    """What would be made; nothing is."""
+    from llmctl.workspace import outside
+
+    if config.file is None:
+        facts = workspace.take("labeled", config.data).facts
+        name = config.name or str(config.data)
+    else:
+        facts = _read(config).facts
+        name = config.name or outside(config.file).name
     plan = {
         "kind": "model",
         "name": name,
         "base": base.label,
-        "data": labeled.label,
-        "conversations": labeled.facts["rows"],
+        "conversations": facts["rows"],
         "method": config.method,
     }
     console.table(f"would make models/{name}", ("", ""), [(k, str(v)) for k, v in plan.items()])
