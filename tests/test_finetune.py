@@ -17,7 +17,7 @@ import transformers
 from safetensors.torch import load_file
 
 from llmctl.errors import ConfigError, DataError
-from llmctl.stages import chat, finetune_classify, finetune_instruct, predict, pretrain
+from llmctl.stages import chat, finetune_classify, finetune_instruct, predict, pretrain, show
 from llmctl.stages import eval as evaluate
 from llmctl.workspace import Workspace
 
@@ -302,3 +302,30 @@ def test_inspect_shows_what_is_trained(
     )
     assert trained in ("alpha<|im_end|>", "omega<|im_end|>")
     assert f"[{trained}]" in capsys.readouterr().err
+
+
+def test_the_settings_of_a_specialist_come_back_as_a_file_for_its_command(
+    classifier: Any, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show.run(show.Show(artifact=f"models/{classifier.name}", config=True), workspace)
+    (tmp_path / "spam.toml").write_text(capsys.readouterr().out)
+    command = f"finetune classify --config {tmp_path / 'spam.toml'} --show-config"
+
+    again = subprocess.run(
+        [sys.executable, "-m", "llmctl", *command.split()],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "epochs = 6" in again.stdout
+    assert 'data = "reviews"' in again.stdout
+
+
+def test_a_dry_run_reads_everything_and_makes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    before = {one.label for one in workspace.artifacts()}
+
+    plan = classify(workspace, write_reviews(tmp_path / "dry.csv"), dry_run=True)
+
+    assert plan["plan"]["texts"] == {"train": 168, "validation": 24, "test": 48}
+    assert {one.label for one in workspace.artifacts()} == before

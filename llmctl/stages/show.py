@@ -71,11 +71,13 @@ def _settings(artifact: Artifact) -> dict[str, Any]:
     """The knobs in the table of the command that they belong to."""
     manifest = artifact.manifest
     words = MADE_BY.get(manifest.sort or manifest.kind)
-    if words is None or any(one.kind == "hub" for one in manifest.inputs[:1]):
+    if words is None:
         raise ConfigError(
-            f"{artifact.label} was not made by a command that can be repeated alone",
+            f"{artifact.label} was made on the way by a command for another artifact",
             hint=f"`llmctl show {artifact.label} --lineage` says what it came from",
         )
+    if "revision" in manifest.config:
+        words = ("import",)
     settings: dict[str, Any] = manifest.config
     for word in reversed(words):
         settings = {word: settings}
