@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmctl.model.attention import additive, attend, takes_products
 from llmctl.model.cache import KVCache, window_mask
 from llmctl.shapes import Shape
 
@@ -24,8 +25,8 @@ Kind = Literal["matrix", "embedding", "head", "vector"]
 class View(NamedTuple):
     """What all layers of one pass share: angles of the rotary positions, and who sees whom.
 
-    `mask` broadcasts to B, N, T, S, True where a query sees a key; without one each query sees
-    all keys up to its own where `is_causal`, else all.
+    `mask` broadcasts to B, N, T, S, True where a query sees a key, or what is added to its scores;
+    without one each query sees all keys up to its own where `is_causal`, else all.
     """
 
     cos_T1H: Tensor | None
@@ -64,7 +65,6 @@ class Attention(nn.Module):
         self.layer = layer
         self.heads = (shape.num_heads, shape.num_kv_heads)
         self.head_width = shape.head_width
-        self.is_grouped = shape.num_kv_heads != shape.num_heads
         self.qkv = nn.Linear(shape.width, sum(shape.qkv_widths), bias=shape.bias != "none")
         self.qk_norm = HeadNorm(shape) if shape.qk_norm else None
         self.out = nn.Linear(shape.attention_width, shape.width, bias=shape.bias == "all")
@@ -80,14 +80,7 @@ class Attention(nn.Module):
         k_BKSH, v_BKSH = k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2)
         if view.cache is not None:
             k_BKSH, v_BKSH = view.cache.append(self.layer, k_BKSH, v_BKSH)
-        y_BNTH = F.scaled_dot_product_attention(
-            q_BTNH.transpose(1, 2),
-            k_BKSH,
-            v_BKSH,
-            attn_mask=view.mask,
-            is_causal=view.is_causal,
-            enable_gqa=self.is_grouped,
-        )
+        y_BNTH = attend(q_BTNH.transpose(1, 2), k_BKSH, v_BKSH, view.mask, is_causal=view.is_causal)
         return self.out(y_BNTH.transpose(1, 2).flatten(-2))
 
 
@@ -244,6 +237,8 @@ class Transformer(nn.Module):
             if segments_BT is not None and self.positions is not None:
                 positions = positions_within(segments_BT)
             mask = row_mask(time, window, segments_BT, device)
+            if takes_products(time, self.embedding.weight):
+                mask = additive(mask, time, self.embedding.weight)
         cos = sin = None
         if self.shape.position == "rope":
             cos, sin = rotation(positions, self.shape, like=self.embedding.weight)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from llmctl.model.attention import additive, attend
 from llmctl.model.cache import KVCache
-from llmctl.model.transformer import Transformer, fresh, logical_matrices
-from llmctl.shapes import Size, shape_of
+from llmctl.model.transformer import Transformer, fresh, logical_matrices, row_mask
+from llmctl.shapes import Size, named_shape, shape_of
 
 VARIANTS = {
     "qwen3": {"family": "qwen3"},
@@ -185,3 +186,31 @@ def test_every_parameter_learns_from_packed_rows(model: Transformer) -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("has_segments", [False, True])
+def test_plain_products_find_what_the_kernel_finds(kv_heads: int, has_segments: bool) -> None:
+    torch.manual_seed(0)
+    queries = torch.randn(2, 4, 12, 8)
+    keys, values = torch.randn(2, 2, kv_heads, 12, 8)
+    segments = torch.tensor([[0] * 5 + [1] * 7, [0] * 12]) if has_segments else None
+    mask = row_mask(12, None, segments, torch.device("cpu"))
+
+    kernel = attend(queries, keys, values, mask, is_causal=mask is None)
+    products = attend(queries, keys, values, additive(mask, 12, queries), is_causal=False)
+
+    torch.testing.assert_close(products, kernel, atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_in_bfloat16_are_those_of_float32_to_its_precision() -> None:
+    shape = named_shape("nano", vocab_size=64, num_layers=2, width=64, num_heads=4, context=32)
+    ids = torch.randint(0, 64, (2, 32), generator=torch.Generator().manual_seed(0))
+    found: list[torch.Tensor] = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = fresh(shape, 0).to(dtype)
+        model(ids).float().logsumexp(-1).sum().backward()
+        found.append(model.embedding.weight.grad.float())
+
+    # bfloat16 keeps eight bits; sums over layers and tokens lose a few more.
+    assert torch.nn.functional.cosine_similarity(*(one.flatten() for one in found), dim=0) > 0.999
