@@ -77,6 +77,8 @@ def read_table(path: Path) -> Table:
         raise _nothing_read(path, rejected)
     records = _unwrapped(records)
     filled = _count_filled(records)
+    if not any(filled.values()):
+        raise _nothing_read(path, rejected)
     sparse = {name: count for name, count in filled.items() if count < LEAST_FILLED * len(records)}
     remarks = [f"{one.where}: {one.reason}, {one.detail}" for one in said]
     plain = [one for one in rejected if one.reason == PLAIN_TEXT]
@@ -272,7 +274,7 @@ def _begins_json(sample: Sequence[str]) -> bool:
 
 def _is_delimited(sample: Sequence[str]) -> bool:
     """Does every line have the same columns: by tabs, or below a header by another delimiter?"""
-    if not sample:
+    if len(sample) < 2:  # one line with commas is a sentence
         return False
     layout = find_layout(sample, "\t,;|")
     counts = {line.count(layout.delimiter) for line in sample}
