@@ -312,7 +312,7 @@ def _wrong_columns(draw: random.Random) -> Iterator[Case]:
         return _classes(title, "a.csv", _csv(data), *says, accepted=False, knobs=knobs)
 
     yield refused("unknown text", rows, "`txt`", "`text`", text_column="txt")
-    yield refused("unknown label", rows, "`lable`", "`label`", label_column="lable")
+    yield refused("unknown label", rows, "`labels_`", "`label`", label_column="labels_")
     yield refused("one for both", rows, "`label`", text_column="label", label_column="label")
     both = [{"note": row["text"], "a": n % 2, "b": n % 3} for n, row in enumerate(rows)]
     yield refused("which label?", both, "`a`", "`b`", "--label-column")
