@@ -31,7 +31,7 @@ from llmctl.data.labeled.splits import (
     side_form,
     split,
 )
-from llmctl.data.labeled.table import Table, cases, cases_by_reason, read_table
+from llmctl.data.labeled.table import Table, cases, cases_by_reason, find_given_splits, read_table
 from llmctl.errors import DataError
 
 # One row for each side of the split.
@@ -93,7 +93,10 @@ def read_classes(  # noqa: PLR0913
     >>> read_classes(Path("spam.csv")).classes
     ('ham', 'spam')
     """
-    check_shares(validation, test_share if test is None else 0.0)
+    said = ""
+    if test is None:
+        path, test, said = find_given_splits(path)
+    check_shares(validation, 0.0 if test else test_share)
     file = _read(path, text_column, label_column)
     rows, duplicates = drop_duplicates(file.rows)
     rows, conflicts = settle_conflicts(rows)
@@ -110,7 +113,7 @@ def read_classes(  # noqa: PLR0913
     )
     if given:
         sides[TEST] = tuple(given.rows)
-    _check_train(path, sides[TRAIN])
+    _check_train(path, sides[TRAIN], leaks)
     classes = sort_labels({row.label for side in sides.values() for row in side})
     files = [file, given] if given else [file]
     rejected = [one for each in files for one in each.rejected]
@@ -133,7 +136,11 @@ def read_classes(  # noqa: PLR0913
             for side, members in sides.items()
         },
         facts=facts,
-        remarks=(*(said for each in files for said in each.remarks), *_told(facts, len(conflicts))),
+        remarks=(
+            *filter(None, [said]),
+            *(remark for each in files for remark in each.remarks),
+            *_told(facts, len(conflicts)),
+        ),
     )
 
 
@@ -247,9 +254,14 @@ def _check_labels(file: _File, rows: Sequence[Labelled]) -> None:
         )
 
 
-def _check_train(path: Path, train: Sequence[Labelled]) -> None:
+def _check_train(path: Path, train: Sequence[Labelled], leaks: int) -> None:
     """Raise DataError where fewer than two classes are left to learn."""
     counts = Counter(row.label for row in train)
+    if len(counts) < 2 and leaks:
+        raise DataError(
+            f"too little of `{path}` is left to train on: the test holds {leaks:,} of its texts",
+            hint="give a test with other texts, or leave `--test` out to have one split off",
+        )
     if len(counts) < 2:
         raise DataError(
             f"`{path}` has too few rows for a split: to train on, {_counted(counts)} are left",

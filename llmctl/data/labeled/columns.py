@@ -46,7 +46,9 @@ PAIRS = (
 NO_PROSE = re.compile(r"[\s\d.,:;/%$€£()eE+-]*|\S+://\S+|\S+@\S+")
 FREE_TEXT_LENGTH, FREE_TEXT_DISTINCT = 12, 0.5
 JOINER = "+"
+SAMPLE = 5_000  # rows that are looked at
 NO_RANK = 10_000
+NUMERALS = {str(number) for number in range(MOST_CLASSES + 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,15 @@ class ClassColumns:
 
 
 class Column:
-    """A column, seen through the values that it holds in the first rows."""
+    """A column, seen through the values that it holds in a sample of the rows."""
 
     def __init__(self, name: str, records: Sequence[Record]) -> None:
         self.name = name
-        self.rows = len(records)
+        # From all over the file: many are sorted by label.
+        sample = records[:: max(1, len(records) // SAMPLE)]
+        self.rows = len(sample)
         self.values = [
-            record.values[name] for record in records if not is_blank(record.values.get(name))
+            record.values[name] for record in sample if not is_blank(record.values.get(name))
         ]
 
     @cached_property
@@ -86,7 +90,7 @@ class Column:
         """How many different values there are."""
         return len({*self.written})
 
-    @property
+    @cached_property
     def prose(self) -> float:
         """The mean length of the values as texts; numbers, dates and addresses have none."""
         return fmean(map(_prose, self.values)) if self.values else 0.0
@@ -116,15 +120,15 @@ def find_columns(
     table: Table, *, text_column: str | None = None, label_column: str | None = None
 ) -> ClassColumns:
     """The columns to read; raises DataError where there are none, ConfigError for a wrong name."""
-    columns = {name: Column(name, table.records) for name in table.names}
-    texts = named_columns(table, text_column, "--text-column") if text_column else ()
+    known = (*table.names, *table.sparse)
+    columns = [Column(name, table.records) for name in table.names]
+    texts = named_columns(text_column, known, "--text-column") if text_column else ()
     if label_column is not None:
-        (label,) = named_columns(table, label_column, "--label-column")[:1]
+        label = named_columns(label_column, known, "--label-column")[0]
     else:
-        others = [column for column in columns.values() if column.name not in texts]
-        label = _guess_label(others)
+        label = _guess_label([one for one in columns if one.name not in texts], table.records)
     if not texts:
-        texts = _guess_texts([one for one in columns.values() if one.name != label], label)
+        texts = _guess_texts([one for one in columns if one.name != label], label)
     if label in texts:
         raise ConfigError(
             f"`{label}` cannot be both the text and the label", hint="name two different columns"
@@ -132,9 +136,22 @@ def find_columns(
     return ClassColumns(texts, label)
 
 
-def named_columns(table: Table, named: str, flag: str) -> tuple[str, ...]:
+def find_text_columns(records: Sequence[Record], wanted: str | None = None) -> tuple[str, ...]:
+    """The columns of the text in rows without labels: `wanted` if they have it, else guessed.
+
+    `wanted` is the `text_column` that a classifier was trained on.
+    """
+    names = tuple(dict.fromkeys(name for one in records for name in one.values))
+    if wanted is not None and {wanted, *names} == {*names}:
+        return (wanted,)
+    parts = tuple(part.strip() for part in (wanted or "").split(JOINER))
+    if {*parts} <= {*names}:
+        return parts
+    return _guess_texts([Column(name, records) for name in names], label=None)
+
+
+def named_columns(named: str, known: Sequence[str], flag: str) -> tuple[str, ...]:
     """The columns that a user named, several joined by `+`; raises ConfigError for one unknown."""
-    known = (*table.names, *table.sparse)
     if named in known:
         return (named,)
     names = tuple(part.strip() for part in named.split(JOINER))
@@ -173,11 +190,11 @@ def label_of(value: Any) -> str | None:
             return None
 
 
-def _guess_label(columns: Sequence[Column]) -> str:
+def _guess_label(columns: Sequence[Column], records: Sequence[Record]) -> str:
     likely = [column for column in columns if column.may_be_label]
     named = [column.name for column in likely if rank(column.name, LABEL_NAMES) < NO_RANK]
     if named:
-        return min(named, key=lambda name: rank(name, LABEL_NAMES))
+        return _with_names(min(named, key=lambda name: rank(name, LABEL_NAMES)), likely, records)
     exact = [column.name for column in columns if column.name.lower() in LABEL_NAMES[:4]]
     if exact:  # though it does not look like one: what is wrong with it can be said
         return exact[0]
@@ -194,6 +211,19 @@ def _guess_label(columns: Sequence[Column]) -> str:
     raise _no_label(columns)
 
 
+def _with_names(label: str, likely: Sequence[Column], records: Sequence[Record]) -> str:
+    """The column that says in words what `label` says in numbers, if there is one beside it."""
+    if not all(label_of(one.values.get(label)) in NUMERALS for one in records[:SAMPLE]):
+        return label
+    for column in likely:
+        pairs = {(label_of(v.get(label)), label_of(v.get(column.name))) for _, v in records}
+        firsts, seconds = {first for first, _ in pairs}, {second for _, second in pairs}
+        is_words = any(second and not second.isdecimal() for second in seconds)
+        if is_words and len(pairs) == len(firsts) == len(seconds):
+            return column.name
+    return label
+
+
 def _no_label(columns: Sequence[Column]) -> DataError:
     held = ", ".join(f"`{one.name}` ({one.distinct:,} different values)" for one in columns[:10])
     if len(columns) <= 1:
@@ -203,11 +233,12 @@ def _no_label(columns: Sequence[Column]) -> DataError:
         )
     return DataError(
         f"no column looks like a label, which has 2 to {MOST_CLASSES} values: {held}",
-        hint="name it with `--label-column`; unlabelled text is for `llmctl pretrain --base MODEL`",
+        hint="name it with `--label-column`; answers are for `llmctl finetune instruct`, "
+        "unlabelled text for `llmctl pretrain --base MODEL`",
     )
 
 
-def _guess_texts(columns: Sequence[Column], label: str) -> tuple[str, ...]:
+def _guess_texts(columns: Sequence[Column], label: str | None) -> tuple[str, ...]:
     texts = [column for column in columns if column.is_text]
     by_name = {column.name.lower(): column.name for column in texts}
     for pair in PAIRS:
@@ -223,8 +254,9 @@ def _guess_texts(columns: Sequence[Column], label: str) -> tuple[str, ...]:
     chosen = max(prose or texts, key=lambda one: (one.prose, one.distinct), default=None)
     if chosen is None:
         listed = ", ".join(f"`{column.name}`" for column in columns) or "nothing"
+        beside = f" beside the label `{label}`" if label is not None else ""
         raise DataError(
-            f"there is no text beside the label `{label}`: {listed}",
+            f"there is no column of text{beside}: {listed}",
             hint="name the column of the text with `--text-column`",
         )
     return (chosen.name,)

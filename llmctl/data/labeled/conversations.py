@@ -14,7 +14,7 @@ from llmctl.data.formats.mending import mend, replace_surrogates
 from llmctl.data.labeled.shapes import Shape, recognise
 from llmctl.data.labeled.splits import SPLITS, TEST, TRAIN, VALIDATION, check_shares, side_form
 from llmctl.data.labeled.splits import split as split_rows
-from llmctl.data.labeled.table import Table, cases, cases_by_reason, read_table
+from llmctl.data.labeled.table import Table, cases, cases_by_reason, find_given_splits, read_table
 from llmctl.data.labeled.turns import Turn
 from llmctl.errors import DataError
 
@@ -93,7 +93,10 @@ def read_conversations(  # noqa: PLR0913
     >>> read_conversations(Path("alpaca.json")).facts["shape"]
     'Alpaca'
     """
-    check_shares(validation, test_share if test is None else 0.0)
+    said = ""
+    if test is None:
+        path, test, said = find_given_splits(path)
+    check_shares(validation, 0.0 if test else test_share)
     templates = {"prompt": prompt, "response": response, "system": system}
     file = _read(path, templates)
     rows, duplicates = _without_duplicates(file.conversations)
@@ -126,8 +129,10 @@ def read_conversations(  # noqa: PLR0913
         "rejected": dict(Counter(one.reason for one in rejected)),
         "cases": cases_by_reason(rejected),
     }
-    said = (remark for each in files for remark in each.remarks)
-    return ConversationSet(splits=sides, facts=facts, remarks=(*said, *_told(facts)))
+    remarks = (remark for each in files for remark in each.remarks)
+    return ConversationSet(
+        splits=sides, facts=facts, remarks=(*filter(None, [said]), *remarks, *_told(facts))
+    )
 
 
 def read_all(

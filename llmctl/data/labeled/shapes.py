@@ -25,6 +25,7 @@ from llmctl.data.labeled.turns import (
 from llmctl.errors import ConfigError, DataError
 
 SAMPLE = 100  # rows that decide on the shape
+ENOUGH = 20  # rows that show whether a column holds labels
 TALKS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "data")
 SYSTEMS = ("system", "system_prompt", "system_message")
 # What was asked, what else it refers to, and what was answered; the most usual names first.
@@ -40,7 +41,7 @@ RESPONSES = (
 EXPECTED = (
     "a row needs `messages`, `conversations`, `instruction` and `output`, `prompt` and "
     "`completion`, or `question` and `answer`; map other columns with "
-    "--prompt '{column}' --response '{column}'"
+    "--prompt '{column}' --response '{column}'; labels are for `llmctl finetune classify`"
 )
 
 Turns = Sequence[Turn]
@@ -247,7 +248,7 @@ def _two_columns(names: Sequence[str], table: Table) -> Shape | None:
     columns = [Column(name, table.records) for name in names]
     if not all(column.is_text for column in columns):
         return None
-    labels = next((one for one in columns if one.rows >= SAMPLE and one.may_be_label), None)
+    labels = next((one for one in columns if one.rows >= ENOUGH and one.may_be_label), None)
     if labels:
         raise DataError(
             f"the column `{labels.name}` holds {labels.distinct} labels, not answers",

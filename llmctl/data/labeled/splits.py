@@ -41,7 +41,8 @@ def check_shares(validation: float, test: float) -> None:
     """Raise ConfigError for shares that leave nothing to train on."""
     if min(validation, test) < 0 or validation + test >= 1:
         raise ConfigError(
-            f"validation {validation:g} and test {test:g} leave nothing to train on",
+            f"shares of {validation:g} for `validation` and {test:g} for `test` leave nothing to "
+            "train on",
             hint="choose shares between 0 and 1, together below 1",
         )
 

@@ -16,6 +16,7 @@ from llmctl.data.formats import ROWS
 from llmctl.data.formats.delimited import find_layout, tsv_rows
 from llmctl.data.formats.encoding import Decoded
 from llmctl.data.formats.json_rows import value_rows
+from llmctl.data.formats.names import is_hidden, stem
 from llmctl.data.formats.opening import contained, format_of, open_items, told
 from llmctl.data.formats.passage import Item, Stream, Unreadable
 from llmctl.data.formats.rows import Row
@@ -24,6 +25,8 @@ from llmctl.errors import DataError
 from llmctl.registry import load
 
 PLAIN_TEXT = "plain text"
+TRAIN_NAME = "train"
+TEST_NAMES = ("test", "eval", "dev", "validation", "valid", "val")
 DOCUMENT_TEXT, DOCUMENT_LABEL = "text", "label"
 SNIFFED_LINES = 50
 MOST_CASES = 5
@@ -71,16 +74,19 @@ def read_table(path: Path) -> Table:
         else:
             (said if one.kept else rejected).append(one)
     if not records:
-        raise nothing_read(path, rejected)
+        raise _nothing_read(path, rejected)
+    records = _unwrapped(records)
     filled = _count_filled(records)
+    if not any(filled.values()):
+        raise _nothing_read(path, rejected)
     sparse = {name: count for name, count in filled.items() if count < LEAST_FILLED * len(records)}
     remarks = [f"{one.where}: {one.reason}, {one.detail}" for one in said]
     plain = [one for one in rejected if one.reason == PLAIN_TEXT]
     if plain:
         remarks.append(f"files of plain text left out: {len(plain)} (the first: {plain[0].where})")
     if sparse:
-        listed = ", ".join(f"`{name}` ({count:,} values)" for name, count in sparse.items())
-        remarks.append(f"columns that are nearly empty left out: {listed}")
+        listed = ", ".join(f"`{name}` ({count:,})" for name, count in sparse.items())
+        remarks.append(f"columns left out because they are nearly empty: {listed}")
     return Table(
         records=tuple(records),
         names=tuple(name for name in filled if name not in sparse),
@@ -106,7 +112,7 @@ def read_records(path: Path) -> Iterator[Record | Rejected]:
                 yield from _records(item)
 
 
-def nothing_read(path: Path, rejected: Sequence[Rejected]) -> DataError:
+def _nothing_read(path: Path, rejected: Sequence[Rejected]) -> DataError:
     """Why a file gave no rows: it is plain text, or the first problems by line."""
     if any(one.reason == PLAIN_TEXT for one in rejected):
         return DataError(
@@ -118,6 +124,23 @@ def nothing_read(path: Path, rejected: Sequence[Rejected]) -> DataError:
         return DataError(f"`{path}` is empty", hint="it holds no rows: give another file")
     told = cases(rejected)
     return DataError(f"no row of `{path}` can be read: {told}", hint="look at these lines")
+
+
+def find_given_splits(path: Path) -> tuple[Path, Path | None, str]:
+    """Where a folder holds a `train` and a `test`: both, and what to say of it; else the path.
+
+    The evaluation files of others serve as the test where there is no other.
+    """
+    folder = path.expanduser()
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    by_name = {stem(one.name).lower(): one for one in entries if not is_hidden(one.name)}
+    test = next((name for name in TEST_NAMES if name in by_name), None)
+    if TRAIN_NAME not in by_name or test is None:
+        return path, None, ""
+    others = [f"`{one.name}`" for name, one in by_name.items() if name not in (TRAIN_NAME, test)]
+    said = f"`{by_name[TRAIN_NAME].name}` is the training, `{by_name[test].name}` the test"
+    left = f"; left out: {', '.join(others)}" if others else ""
+    return by_name[TRAIN_NAME], by_name[test], said + left
 
 
 def cases(rejected: Sequence[Rejected]) -> str:
@@ -141,6 +164,40 @@ def describe(rejected: Rejected) -> str:
     """One reject: its place, the reason and the detail."""
     detail = f" ({rejected.detail})" if rejected.detail else ""
     return f"{rejected.where}: {rejected.reason}{detail}"
+
+
+def _unwrapped(records: list[Record]) -> list[Record]:
+    """The rows within the one value of a JSON file: a list of them, or a column each.
+
+    `{"data": [{…}, …]}`, `{"text": […], "label": […]}`, and `{"text": {"0": …}, …}` as pandas
+    writes it.
+    """
+    if len(records) != 1:
+        return records
+    where, values = records[0]
+    name = where.rpartition(":")[0]
+    columns = {key: [*held.values()] for key, held in values.items() if isinstance(held, dict)}
+    columns |= {key: held for key, held in values.items() if isinstance(held, list)}
+    sizes = {len(held) for held in columns.values()}
+    rows: Sequence[Any] = ()
+    if len(columns) == len(values) > 1 and len(sizes) == 1 and not _has_objects(columns):
+        cells = zip(*columns.values(), strict=True)
+        rows = [dict(zip(columns, row, strict=True)) for row in cells]
+    elif len(lists := [held for held in columns.values() if _is_rows(held)]) == 1:
+        (rows,) = lists
+    found = [Record(f"{name}:{number}", row) for number, row in enumerate(rows, 1)]
+    return found if len(found) > 1 else records
+
+
+def _has_objects(columns: Mapping[str, list[Any]]) -> bool:
+    return any(isinstance(cell, dict | list) for held in columns.values() for cell in held)
+
+
+def _is_rows(held: Sequence[Any]) -> bool:
+    """Are these rows, and not the messages of one conversation?"""
+    objects = [one for one in held if isinstance(one, dict)]
+    is_talk = any(key in one for one in objects for key in ("role", "from", "replies"))
+    return len(objects) == len(held) > 1 and not is_talk
 
 
 def _count_filled(records: Sequence[Record]) -> dict[str, int]:
@@ -217,7 +274,7 @@ def _begins_json(sample: Sequence[str]) -> bool:
 
 def _is_delimited(sample: Sequence[str]) -> bool:
     """Does every line have the same columns: by tabs, or below a header by another delimiter?"""
-    if not sample:
+    if len(sample) < 2:  # one line with commas is a sentence
         return False
     layout = find_layout(sample, "\t,;|")
     counts = {line.count(layout.delimiter) for line in sample}

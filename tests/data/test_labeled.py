@@ -1,0 +1,218 @@
+import json
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import datasets
+import pytest
+
+from llmctl.data.labeled.artifact import (
+    labeled_kind,
+    read_classes_artifact,
+    read_conversations_artifact,
+    read_dialogues,
+    read_examples,
+    write_classes,
+    write_conversations,
+)
+from llmctl.data.labeled.classes import ClassSet, read_classes
+from llmctl.data.labeled.columns import find_text_columns, read_text
+from llmctl.data.labeled.conversations import read_conversations
+from llmctl.data.labeled.splits import side_form
+from llmctl.data.labeled.table import read_records
+from llmctl.errors import DataError
+
+REAL = {
+    "spam/spam.csv": ("v2", "v1", 2),
+    "spam/sms_spam.tsv": ("2", "1", 2),
+    "classify/sst2/train.tsv": ("1", "2", 2),
+    "classify/ag_news/test.csv": ("2+3", "1", 4),
+    "classify/airline_tweets.csv": ("text", "airline_sentiment", 3),
+    "classify/korean_chatbot.csv": ("Q", "label", 3),
+    "classify/banking77/train.csv": ("text", "category", 77),
+}
+SHAPES = {
+    "instruct/alpaca_2000.json": ("Alpaca", 2000),
+    "instruct/self_instruct_seed_tasks.jsonl": ("Alpaca with several instances", 175),
+    "chat/sharegpt_dummy.json": ("ShareGPT", 500),
+    "chat/messages_sft_demo.jsonl": ("OpenAI messages", 499),
+    "chat/oasst_en_100_tree.jsonl": ("OASST trees, a conversation for each last answer", 546),
+    "math/gsm8k_test.jsonl": ("prompt and response", 1319),
+    "classify/korean_chatbot.csv": ("prompt and response", 11750),
+}
+
+
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
+    lines = (json.dumps({"text": text, "label": label}) for text, label in rows)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def numbered(count: int = 60) -> list[tuple[str, str]]:
+    return [(f"The letter number {n} is here", ("ham", "spam", "ham")[n % 3]) for n in range(count)]
+
+
+def texts(found: ClassSet, split: str) -> set[str]:
+    return {side_form(one.text) for one in found.splits[split]}
+
+
+@pytest.mark.parametrize("file", REAL)
+def test_real_files_need_no_flag(file, shared_data):
+    text, label, classes = REAL[file]
+
+    found = read_classes(shared_data / file)
+
+    assert (found.facts["text_column"], found.facts["label_column"]) == (text, label)
+    assert len(found.classes) == classes
+    assert found.facts["rejected"] == {}
+
+
+def test_a_given_test_is_kept_whole_and_its_texts_leave_the_training(shared_data):
+    folder = shared_data / "classify" / "banking77"
+
+    found = read_classes(folder / "train.csv", test=folder / "test.csv")
+
+    assert len(found.splits["test"]) == 3080
+    assert found.facts["leaks"] > 0
+    assert not texts(found, "test") & (texts(found, "train") | texts(found, "validation"))
+
+
+def test_texts_that_differ_in_case_and_punctuation_stand_on_one_side(tmp_path):
+    rows = [
+        (form.format(n), ("a", "b")[n % 2])
+        for n in range(80)
+        for form in ("Win prize {}", "win PRIZE {}!!", "Win  prize, {}")
+    ]
+
+    found = read_classes(write_rows(tmp_path / "a.jsonl", rows))
+
+    assert not texts(found, "train") & texts(found, "test")
+    assert not texts(found, "train") & texts(found, "validation")
+    assert not texts(found, "validation") & texts(found, "test")
+    assert sum(map(len, found.splits.values())) == 240
+
+
+def test_every_side_has_the_shares_of_the_classes(tmp_path):
+    found = read_classes(write_rows(tmp_path / "a.jsonl", numbered(600)))
+
+    for split, rows in {"train": 420, "validation": 60, "test": 120}.items():
+        counts = Counter(one.label for one in found.splits[split])
+        assert counts == {0: rows * 2 // 3, 1: rows // 3}
+
+
+def test_the_split_depends_on_the_seed_and_not_on_the_order_of_the_file(tmp_path):
+    rows = numbered()
+    one = read_classes(write_rows(tmp_path / "a.jsonl", rows))
+    turned = read_classes(write_rows(tmp_path / "b.jsonl", rows[::-1]))
+    other = read_classes(write_rows(tmp_path / "a.jsonl", rows), seed=1)
+
+    assert texts(one, "test") == texts(turned, "test")
+    assert texts(one, "test") != texts(other, "test")
+
+
+def test_of_a_text_with_two_labels_the_more_frequent_one_holds_and_a_tie_leaves_it_out(tmp_path):
+    rows = [*numbered(), ("Odd one", "ham"), ("odd one", "ham"), ("ODD one", "spam")]
+    rows += [("Even one", "ham"), ("Even one", "spam")]
+
+    found = read_classes(write_rows(tmp_path / "a.jsonl", rows))
+
+    kept = [one for side in found.splits.values() for one in side if "one" in one.text.split()]
+    assert [found.classes[one.label] for one in kept] == ["ham", "ham"]
+    assert [one["kept"] for one in found.facts["conflicts"]] == ["ham", None]
+    assert found.facts["conflicts"][1]["rows"] == ["a.jsonl:64", "a.jsonl:65"]
+
+
+def test_ids_say_the_line_in_which_a_text_stands(tmp_path):
+    lines = ["text,label", '"two\nlines a",x']
+    lines += [f"text {n},{'xy'[n % 2]}" for n in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+
+    found = read_classes(tmp_path / "a.csv")
+
+    places = {one.text: one.id for side in found.splits.values() for one in side}
+    assert places["text 0"] == "a.csv:4"
+
+
+def test_a_test_with_labels_that_were_never_trained_is_refused_by_line(tmp_path):
+    train = write_rows(tmp_path / "a.jsonl", numbered())
+    test = write_rows(tmp_path / "b.jsonl", [(f"new {n}", "ab"[n % 2]) for n in range(6)])
+
+    with pytest.raises(DataError, match=r"b\.jsonl:1: label not in the training"):
+        read_classes(train, test=test)
+
+
+def test_texts_to_predict_are_read_from_the_columns_that_were_trained(tmp_path):
+    (tmp_path / "new.csv").write_text("id,subject,body\n1,Hello,How are you?\n", encoding="utf-8")
+    rows = [*islice(read_records(tmp_path / "new.csv"), 10)]
+
+    names = find_text_columns(rows, "subject+body")
+
+    assert read_text(rows[0].values, names) == "Hello\nHow are you?"
+
+
+@pytest.mark.parametrize("file", SHAPES)
+def test_real_conversations_are_recognised(file, shared_data):
+    shape, conversations = SHAPES[file]
+
+    found = read_conversations(shared_data / file)
+
+    assert found.facts["shape"] == shape
+    assert sum(found.facts["rows"].values()) == conversations
+
+
+def test_no_first_question_stands_on_two_sides(shared_data):
+    found = read_conversations(shared_data / "chat" / "oasst_en_100_tree.jsonl", test_share=0.2)
+
+    train, test = (
+        {side_form(one.question) for one in found.splits[split]} for split in ("train", "test")
+    )
+    assert train
+    assert test
+    assert not train & test
+
+
+def test_templates_make_a_conversation_of_any_columns(tmp_path):
+    rows = [{"case": f"Case {n}", "ruling": "Paid", "cite": f"{n} BGE"} for n in range(5)]
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+
+    found = read_conversations(
+        tmp_path / "a.json",
+        prompt="What of {case}?",
+        response="{cite}: {ruling}",
+        system="Answer as a judge.",
+    )
+
+    first = min((one for side in found.splits.values() for one in side), key=lambda one: one.id)
+    assert [(one.role, one.content) for one in first.messages] == [
+        ("system", "Answer as a judge."),
+        ("user", "What of Case 0?"),
+        ("assistant", "0 BGE: Paid"),
+    ]
+
+
+def test_classes_come_back_from_disk_and_open_as_a_dataset(tmp_path):
+    found = read_classes(write_rows(tmp_path / "a.jsonl", [*numbered(), ("x y", "ham")]))
+
+    write_classes(found, tmp_path)
+
+    opened = datasets.load_from_disk(str(tmp_path))
+    assert read_classes_artifact(tmp_path) == found
+    assert read_examples(tmp_path, "test") == found.splits["test"]
+    assert opened["train"].features["label"].names == ["ham", "spam"]
+    assert labeled_kind(tmp_path) == "classes"
+    with pytest.raises(DataError, match="not conversations"):
+        read_conversations_artifact(tmp_path)
+
+
+def test_conversations_come_back_from_disk_even_with_an_empty_split(tmp_path):
+    rows = [{"prompt": f"Why {n}?", "completion": "So."} for n in range(10)]
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    found = read_conversations(tmp_path / "a.json", validation=0)
+
+    write_conversations(found, tmp_path)
+
+    opened = datasets.load_from_disk(str(tmp_path))
+    assert read_conversations_artifact(tmp_path) == found
+    assert read_dialogues(tmp_path, "test") == found.splits["test"]
+    assert opened["test"][0]["messages"][1] == {"role": "assistant", "content": "So."}
+    assert len(opened["validation"]) == 0
