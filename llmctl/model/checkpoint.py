@@ -144,6 +144,8 @@ class _StoredTensors:
                 hint="do config.json and the weights belong together?",
             )
         parameter.copy_(tensor)
+        if renaming.offset:
+            parameter.add_(renaming.offset)
 
     def _read(self, name: str) -> Tensor:
         file, stored = self._places[name]
@@ -165,6 +167,8 @@ class _StoredTensors:
 def _outward(tensor: Tensor, renaming: Renaming, shape: Shape) -> Iterator[tuple[str, Tensor]]:
     if renaming.transposed:
         tensor = tensor.T
+    if renaming.offset:
+        tensor = tensor - renaming.offset
     if len(renaming.theirs) == 1:
         yield renaming.theirs[0], tensor
         return
