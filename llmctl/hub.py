@@ -88,6 +88,11 @@ def _refusal(error: Exception, repository: str, revision: str | None, page: str)
                 f"`{repository}` has no revision `{revision}`",
                 hint=f"its branches, tags and commits are at {page}/commits",
             )
+        case errors.LocalEntryNotFoundError() if status is None:
+            return RemoteError(
+                f"the hub cannot be reached for `{repository}`: {_reason(causes[-1])}",
+                hint="check the network; a local folder needs none",
+            )
         case _ if status == HTTP_UNAUTHORIZED:
             return RemoteError(
                 "the hub does not accept the token in HF_TOKEN",
@@ -101,7 +106,7 @@ def _refusal(error: Exception, repository: str, revision: str | None, page: str)
         case _:
             return RemoteError(
                 f"the hub did not give `{repository}`: {_reason(causes[-1])}",
-                hint="check the name and the network; a local folder needs neither",
+                hint="try again later; a local folder needs no hub",
             )
 
 

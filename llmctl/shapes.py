@@ -15,16 +15,41 @@ from llmctl.registry import suggest
 
 Norm = Literal["rms", "layer"]
 Position = Literal["rope", "learned"]
-Activation = Literal["swiglu", "gelu_tanh"]
-Bias = Literal["none", "qkv", "all"]
+Activation = Literal["swiglu", "geglu", "gelu_tanh"]
+Bias = Literal["none", "qkv", "attention", "all"]
+
+GATED = ("swiglu", "geglu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeScaling:
+    """Rotary positions slowed down to reach further than a model was first trained for.
+
+    A frequency whose wave fits fewer than `low` times into the `original` context is divided by
+    `factor`, one whose wave fits more than `high` times is kept, between them it is interpolated
+    (Llama 3; arXiv 2407.21783). With `original` None all are divided (arXiv 2306.15595).
+    """
+
+    factor: float
+    original: int | None = None
+    low: float = 1.0
+    high: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.low >= self.high:
+            raise ConfigError(
+                f"rotary positions cannot be scaled between {self.high} and {self.low} waves",
+                hint="the high-frequency factor must be above the low-frequency one",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """All numbers that make a decoder: two models of equal shape have interchangeable weights.
 
-    `mlp_width` is the inner width of the feed-forward part (of each half, for `swiglu`);
-    `window` lets a token see that many tokens, itself included, None means all before it.
+    `mlp_width` is the inner width of the feed-forward part (of each half, where it is gated);
+    `window` lets a token see that many tokens, itself included, None means all before it;
+    `scaled_embedding` multiplies embeddings, but not the head tied to them, by the root of `width`.
     Raises ConfigError for what no network can have.
     """
 
@@ -41,9 +66,11 @@ class Shape:
     norm_eps: float = 1e-6
     position: Position = "rope"
     rope_base: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
     activation: Activation = "swiglu"
     bias: Bias = "none"
     tied_head: bool = False
+    scaled_embedding: bool = False
     qk_norm: bool = True
     window: int | None = None
 
@@ -120,13 +147,14 @@ class Shape:
     def _layer_biases(self) -> int:
         if self.bias == "none":
             return 0
-        if self.bias == "qkv":
-            return sum(self.qkv_widths)
-        return sum(self.qkv_widths) + 2 * self.width + (self._mlp_matrices - 1) * self.mlp_width
+        attention = sum(self.qkv_widths) + (self.width if self.bias != "qkv" else 0)
+        if self.bias != "all":
+            return attention
+        return attention + self.width + (self._mlp_matrices - 1) * self.mlp_width
 
     @property
     def _mlp_matrices(self) -> int:
-        return 3 if self.activation == "swiglu" else 2
+        return 3 if self.activation in GATED else 2
 
     @property
     def _norm(self) -> int:
@@ -193,7 +221,7 @@ def shape_of(size: Size, *, vocab_size: int, family: str = DEFAULT_FAMILY, **giv
     traits: dict[str, Any] = {**TRAITS[family], **size._asdict(), **given}
     width = traits["width"]
     num_heads, head_width = _heads(size, given)
-    is_gated = traits.get("activation", "swiglu") == "swiglu"
+    is_gated = traits.get("activation", "swiglu") in GATED
     derived: dict[str, Any] = {
         "num_heads": num_heads,
         "num_kv_heads": num_heads,

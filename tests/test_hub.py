@@ -82,7 +82,7 @@ def test_a_revision_that_is_not_there_is_named(folder: Path) -> None:
 def test_without_a_network_a_folder_is_proposed(hub) -> None:
     hub.stop()
 
-    with pytest.raises(RemoteError, match=NAME) as told:
+    with pytest.raises(RemoteError, match=f"cannot be reached for `{NAME}`") as told:
         fetch(NAME, patterns=["*"])
 
     assert "folder" in str(told.value.hint)

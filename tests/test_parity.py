@@ -13,16 +13,30 @@ from llmctl.infer.engine import Engine
 from llmctl.infer.sampling import Sampling
 from llmctl.model.checkpoint import SpecialIds, load_model, save_model
 from llmctl.model.transformer import Transformer, fresh
-from llmctl.shapes import Size, shape_of
+from llmctl.shapes import RopeScaling, Size, shape_of
 
 pytestmark = pytest.mark.parity
 
+# So that of the eight frequencies of a head some are kept, some divided, and one is in between.
+LLAMA_3_1 = RopeScaling(factor=8.0, original=400, low=1.0, high=4.0)
+LLAMA_3_1_CONFIG = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 400,
+}
 OURS: dict[str, dict[str, Any]] = {
     "qwen3": {"family": "qwen3"},
     "qwen3-grouped-tied": {"family": "qwen3", "num_kv_heads": 2, "tied_head": True},
     "qwen3-wide-heads": {"family": "qwen3", "num_heads": 4, "head_width": 48},
     "llama": {"family": "llama", "rope_base": 5e5},
     "llama-grouped-tied": {"family": "llama", "num_kv_heads": 1, "tied_head": True},
+    "llama-biased": {"family": "llama", "bias": "all"},
+    "llama-biased-attention": {"family": "llama", "bias": "attention", "num_kv_heads": 2},
+    "llama-3.1": {"family": "llama", "rope_base": 5e5, "rope_scaling": LLAMA_3_1},
+    "llama-stretched": {"family": "llama", "rope_scaling": RopeScaling(factor=2.5)},
     "mistral-window": {"family": "llama", "window": 7},
     "gpt2": {"family": "gpt2"},
     "gpt2-untied": {"family": "gpt2", "tied_head": False, "mlp_width": 96},
@@ -30,7 +44,17 @@ OURS: dict[str, dict[str, Any]] = {
 THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {"head_dim": 24, "num_key_value_heads": 2, "rope_theta": 1e6}),
     "qwen3-tied": ("Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
+    "qwen3-biased": ("Qwen3", {"head_dim": 16, "attention_bias": True}),
+    "qwen2": ("Qwen2", {"num_key_value_heads": 2, "rope_theta": 1e6}),
+    "qwen2-tied": ("Qwen2", {"tie_word_embeddings": True}),
     "llama": ("Llama", {"num_key_value_heads": 2, "rms_norm_eps": 1e-5}),
+    "llama-biased": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama-biased-attention": ("Llama", {"attention_bias": True}),
+    "llama-3.1": ("Llama", {"rope_parameters": LLAMA_3_1_CONFIG, "tie_word_embeddings": True}),
+    "llama-3.1-as-published": ("Llama", {"rope_theta": 5e5, "rope_scaling": LLAMA_3_1_CONFIG}),
+    "llama-stretched": ("Llama", {"rope_scaling": {"type": "linear", "factor": 2.5}}),
+    "gemma": ("Gemma", {"head_dim": 24, "num_key_value_heads": 1}),
+    "gemma-untied": ("Gemma", {"head_dim": 16, "tie_word_embeddings": False}),
     "mistral": ("Mistral", {"num_key_value_heads": 4, "sliding_window": 7}),
     "mistral-no-window": ("Mistral", {"num_key_value_heads": 1, "sliding_window": None}),
     "gpt2": ("GPT2", {}),
@@ -120,6 +144,42 @@ def test_folders_of_transformers_open_here_and_compute_the_same(
     theirs.save_pretrained(tmp_path)
 
     assert_same_logits(load_model(tmp_path), theirs)
+
+
+@pytest.mark.parametrize("variant", THEIRS)
+def test_a_model_from_outside_goes_out_again_as_it_came(
+    transformers: Any, variant: str, tmp_path: Path
+) -> None:
+    theirs = their_model(transformers, variant)
+    theirs.save_pretrained(tmp_path / "theirs")
+    model = load_model(tmp_path / "theirs")
+    (tmp_path / "ours").mkdir()
+
+    save_model(model.state_dict(), model.shape, tmp_path / "ours")
+    again, report = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+
+    assert not any(report.values())
+    assert_same_logits(model, again)
+
+
+@pytest.mark.parametrize("variant", ["qwen2", "llama-3.1", "mistral", "gemma", "gpt2"])
+def test_prompts_of_different_lengths_in_one_batch_compute_as_each_alone(
+    transformers: Any, variant: str, tmp_path: Path
+) -> None:
+    theirs = their_model(transformers, variant)
+    theirs.save_pretrained(tmp_path)
+    tokenizer = byte_tokenizer()
+    texts = ["A", "Once upon a time", "x" * (CONTEXT - 1), "There was"]
+
+    tables = Engine(load_model(tmp_path), tokenizer).next_tokens(texts, VOCAB)
+
+    for text, table in zip(texts, tables, strict=True):
+        with torch.inference_mode():
+            logits = theirs(torch.tensor([tokenizer.encode_prompt(text)])).logits[0, -1]
+        ours = torch.tensor([one.probability for one in sorted(table, key=lambda one: one.id)])
+        torch.testing.assert_close(ours.log(), logits.log_softmax(-1), atol=1e-4, rtol=0)
 
 
 def test_a_folder_in_several_parts_opens_here(transformers: Any, tmp_path: Path) -> None:

@@ -176,6 +176,8 @@ class StoredTensors:
                 hint="do config.json and the weights belong together?",
             )
         parameter.copy_(tensor)
+        if renaming.offset:
+            parameter.add_(renaming.offset)
 
     def _refuse(self, names: Iterable[str], verb: str) -> None:
         listed = sorted(names)
@@ -190,6 +192,8 @@ class StoredTensors:
 def _outward(tensor: Tensor, renaming: Renaming, shape: Shape) -> Iterator[tuple[str, Tensor]]:
     if renaming.transposed:
         tensor = tensor.T
+    if renaming.offset:
+        tensor = tensor - renaming.offset
     if len(renaming.theirs) == 1:
         yield renaming.theirs[0], tensor
         return

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from llmctl.errors import ConfigError
-from llmctl.shapes import Shape
+from llmctl.shapes import RopeScaling, Shape
 
 # Fields that change no logits: names, types, special tokens, and what is for training alone.
 HARMLESS = frozenset(
     """
     _name_or_path architectures model_type torch_dtype dtype transformers_version use_cache
     initializer_range bos_token_id eos_token_id pad_token_id attention_dropout
-    output_attentions output_hidden_states return_dict pretraining_tp
+    output_attentions output_hidden_states return_dict pretraining_tp max_length
+    _num_labels id2label label2id is_llama_config transformers.js_config unsloth_fixed
+    unsloth_version _attn_implementation_autoset
     """.split()
 )
 
@@ -27,12 +29,13 @@ HARMLESS = frozenset(
 class Renaming(NamedTuple):
     """A parameter of ours, and the tensors elsewhere that hold its rows, one after the other.
 
-    `transposed` where those are stored with inputs first.
+    `transposed` where those are stored with inputs first, `offset` what they are short of ours.
     """
 
     ours: str
     theirs: tuple[str, ...]
     transposed: bool = False
+    offset: float = 0.0
 
 
 class Fields:
@@ -55,8 +58,8 @@ class Fields:
             raise _unreadable(name, value, "a whole number")
         return value
 
-    def number(self, name: str, default: float) -> float:
-        """A number above zero."""
+    def number(self, name: str, default: float | None = None) -> float:
+        """A number above zero; missing or null means `default`, as for `integer`."""
         value = self._take(name, default)
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             raise _unreadable(name, value, "a number above zero")
@@ -83,18 +86,37 @@ class Fields:
             return None
         return self.integer(name)
 
-    def rope_base(self, default: float = 10_000.0) -> float:
-        """The base of the rotary positions, of transformers 5 (`rope_parameters`) or before."""
-        self.expect("rope_scaling", None)
-        base = self.number("rope_theta", default)
-        nested = self._left.get("rope_parameters")
-        if isinstance(nested, dict) and nested.get("rope_type", "default") == "default":
-            del self._left["rope_parameters"]
-            inner = Fields({"model_type": self.model_type, **nested})
-            inner.drop("rope_type")
+    def rope(self, default: float = 10_000.0) -> dict[str, Any]:
+        """`rope_base` and `rope_scaling`, of transformers 5 (`rope_parameters`) or before."""
+        base, scalings = self.number("rope_theta", default), set[RopeScaling]()
+        for name in ("rope_scaling", "rope_parameters"):
+            nested = self._left.get(name)
+            if not isinstance(nested, dict):
+                continue
+            kind = nested.get("rope_type", nested.get("type", "default"))
+            if kind not in ("default", "linear", "llama3"):
+                continue
+            del self._left[name]
+            inner = Fields(nested, file=self._file, whose=self._whose)
+            inner.drop("rope_type", "type")
             base = inner.number("rope_theta", base)
+            if kind != "default":
+                scalings.add(inner._rope_scaling(kind))
             inner.finish()
-        return base
+        if len(scalings) > 1:
+            raise _unreadable("rope_scaling", scalings, "the same as in `rope_parameters`")
+        return {"rope_base": base, "rope_scaling": next(iter(scalings), None)}
+
+    def _rope_scaling(self, kind: str) -> RopeScaling:
+        factor = self.number("factor")
+        if kind == "linear":
+            return RopeScaling(factor=factor)
+        return RopeScaling(
+            factor=factor,
+            original=self.integer("original_max_position_embeddings"),
+            low=self.number("low_freq_factor"),
+            high=self.number("high_freq_factor"),
+        )
 
     def expect(self, name: str, *values: Any) -> None:
         """Accept a field that has one of these values, or is missing."""
@@ -113,9 +135,10 @@ class Fields:
             self._left.pop(name, None)
 
     def finish(self) -> None:
-        """Refuse what is left, by name and value."""
-        if self._left:
-            listed = ", ".join(f"{name} = {value!r}" for name, value in sorted(self._left.items()))
+        """Refuse what is left, by name and value; what is null asks for nothing."""
+        left = {name: value for name, value in self._left.items() if value is not None}
+        if left:
+            listed = ", ".join(f"{name} = {value!r}" for name, value in sorted(left.items()))
             raise ConfigError(
                 f"{self._file} asks for what {self._whose} not do: {listed}",
                 hint="the model would compute something else than its authors meant",

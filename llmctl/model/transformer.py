@@ -8,6 +8,7 @@ weights come and go without permutation. Knows nothing of devices, processes, lo
     N heads, K key and value heads, M = N + K, H head width, C context
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from llmctl.model.attention import additive, attend, takes_products
 from llmctl.model.cache import KVCache, window_mask
-from llmctl.shapes import Shape
+from llmctl.shapes import GATED, Shape
 
 Kind = Literal["matrix", "embedding", "head", "vector"]
 
@@ -67,7 +68,8 @@ class Attention(nn.Module):
         self.head_width = shape.head_width
         self.qkv = nn.Linear(shape.width, sum(shape.qkv_widths), bias=shape.bias != "none")
         self.qk_norm = HeadNorm(shape) if shape.qk_norm else None
-        self.out = nn.Linear(shape.attention_width, shape.width, bias=shape.bias == "all")
+        out_bias = shape.bias in ("attention", "all")
+        self.out = nn.Linear(shape.attention_width, shape.width, bias=out_bias)
 
     def forward(self, x_BTD: Tensor, view: View) -> Tensor:
         qkv = self.qkv(x_BTD).unflatten(-1, (-1, self.head_width))
@@ -84,18 +86,23 @@ class Attention(nn.Module):
         return self.out(y_BNTH.transpose(1, 2).flatten(-2))
 
 
-class SwiGLU(nn.Module):
-    """A gated feed-forward layer (arXiv 2002.05202), gate and input projected at once."""
+class Gated(nn.Module):
+    """A gated feed-forward layer (arXiv 2002.05202), gate and input projected at once.
+
+    SwiGLU, or GEGLU with the tanh approximation of GELU.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.is_swish = shape.activation == "swiglu"
         has_bias = shape.bias == "all"
         self.gate_up = nn.Linear(shape.width, 2 * shape.mlp_width, bias=has_bias)
         self.down = nn.Linear(shape.mlp_width, shape.width, bias=has_bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+        opened = F.silu(gate) if self.is_swish else F.gelu(gate, approximate="tanh")
+        return self.down(opened * up)
 
 
 class GeluTanh(nn.Module):
@@ -119,7 +126,7 @@ class Block(nn.Module):
         self.attention_norm = norm(shape)
         self.attention = Attention(shape, layer)
         self.mlp_norm = norm(shape)
-        self.mlp = SwiGLU(shape) if shape.activation == "swiglu" else GeluTanh(shape)
+        self.mlp = Gated(shape) if shape.activation in GATED else GeluTanh(shape)
 
     def forward(self, x_BTD: Tensor, view: View) -> Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), view)
@@ -203,6 +210,9 @@ class Transformer(nn.Module):
 
     def _embedded(self, ids_BT: Tensor, positions: slice | Tensor) -> Tensor:
         x_BTD = self.embedding(ids_BT)
+        if self.shape.scaled_embedding:
+            # Rounded as the model computes, which is how those that need it were trained.
+            x_BTD = x_BTD * torch.tensor(self.shape.width**0.5, dtype=x_BTD.dtype).item()
         if self.positions is not None:
             x_BTD = x_BTD + self.positions.weight[positions]
         return x_BTD
@@ -259,10 +269,23 @@ def rotation(positions: slice | Tensor, shape: Shape, like: Tensor) -> tuple[Ten
     """
     if isinstance(positions, slice):
         positions = torch.arange(positions.start, positions.stop, device=like.device)
-    exponents = torch.arange(0, shape.head_width, 2, device=like.device) / shape.head_width
-    angles = positions[..., None, None] * shape.rope_base**-exponents
+    angles = positions[..., None, None] * frequencies(shape, like.device)
     cos, sin = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+
+def frequencies(shape: Shape, device: torch.device) -> Tensor:
+    """How far each pair of a head turns from one token to the next, in radians (H / 2)."""
+    exponents = torch.arange(0, shape.head_width, 2, device=device) / shape.head_width
+    turns = shape.rope_base**-exponents
+    scaling = shape.rope_scaling
+    if scaling is None:
+        return turns
+    if scaling.original is None:
+        return turns / scaling.factor
+    waves = scaling.original * turns / (2 * math.pi)
+    kept = ((waves - scaling.low) / (scaling.high - scaling.low)).clamp(0, 1)
+    return turns * (kept + (1 - kept) / scaling.factor)
 
 
 def rotated(x_BTMH: Tensor, cos_T1H: Tensor, sin_T1H: Tensor) -> Tensor:

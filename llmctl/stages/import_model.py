@@ -57,7 +57,7 @@ def run(config: ImportModel, workspace: Workspace) -> Artifact | dict[str, Any]:
         "context": shape.context,
         "vocab_size": shape.vocab_size,
     }
-    told = f"{count(shape.parameters)} parameters ({shape.family}), {shape.context:,} tokens wide"
+    told = f"{shape.family}, {count(shape.parameters)} parameters, context {shape.context:,}"
     if tokenizer.vocab_size > shape.vocab_size:
         console.warn(
             f"the tokenizer knows {tokenizer.vocab_size:,} tokens, the model {shape.vocab_size:,}:"

@@ -1,6 +1,7 @@
 """Model folders: what is written comes back, and what cannot be trusted is refused by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,33 @@ from safetensors.torch import load_file, save_file
 from llmctl.errors import ConfigError, LlmctlError, WorkspaceError
 from llmctl.model.checkpoint import SpecialIds, load_model, read_shape, save_model
 from llmctl.model.transformer import fresh
-from llmctl.shapes import Shape, Size, shape_of
+from llmctl.shapes import TRAITS, RopeScaling, Shape, Size, shape_of
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "qwen3": {"family": "qwen3", "num_kv_heads": 1},
     "tied": {"family": "qwen3", "tied_head": True, "head_width": 48, "num_heads": 2},
     "llama": {"family": "llama", "rope_base": 5e5},
     "mistral": {"family": "llama", "window": 8},
+    "biased": {"family": "llama", "bias": "all"},
+    "llama-3.1": {"family": "llama", "rope_scaling": RopeScaling(factor=8.0, original=16)},
+    "qwen2": {"family": "qwen2", "bias": "qkv", "qk_norm": False},
+    "gemma": {
+        "family": "gemma",
+        "activation": "geglu",
+        "qk_norm": False,
+        "scaled_embedding": True,
+        "tied_head": True,
+    },
     "gpt2": {"family": "gpt2"},
     "untied-gpt2": {"family": "gpt2", "tied_head": False},
 }
 
 
 def small_shape(variant: str = "qwen3", **given: Any) -> Shape:
-    return shape_of(Size(2, 64, 32, 24), vocab_size=40, **{**VARIANTS[variant], **given})
+    traits = {**VARIANTS[variant], **given}
+    trained = traits["family"] if traits["family"] in TRAITS else "qwen3"
+    shape = shape_of(Size(2, 64, 32, 24), vocab_size=40, **{**traits, "family": trained})
+    return replace(shape, family=traits["family"])
 
 
 @pytest.fixture
@@ -182,11 +196,17 @@ def test_a_config_that_asks_for_a_giant_is_refused_before_one_is_built(
     ("variant", "field", "value"),
     [
         ("qwen3", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
-        ("qwen3", "rope_parameters", {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}),
+        ("qwen3", "rope_parameters", {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}),
+        ("llama", "rope_scaling", {"rope_type": "linear", "factor": 2.0, "attention_factor": 2.0}),
         ("qwen3", "rope_parameters", {"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
         ("qwen3", "use_sliding_window", True),
         ("qwen3", "layer_types", ["full_attention", "sliding_attention"]),
-        ("qwen3", "attention_bias", True),
+        ("mistral", "attention_bias", True),
+        ("gemma", "attention_bias", True),
+        ("gemma", "hidden_activation", "gelu"),
+        ("gemma", "use_bidirectional_attention", True),
+        ("qwen2", "use_sliding_window", True),
+        ("qwen2", "attention_bias", False),
         ("qwen3", "quantization_config", {"quant_method": "gptq"}),
         ("qwen3", "auto_map", {"AutoModelForCausalLM": "evil.Model"}),
         ("llama", "hidden_act", "gelu"),
@@ -214,9 +234,9 @@ def test_a_field_that_we_would_not_honour_is_refused_by_name(
 
 
 def test_all_refused_fields_are_named_at_once(folder: Path) -> None:
-    edit_config(folder, attention_bias=True, logit_softcap=30.0)
+    edit_config(folder, use_sliding_window=True, logit_softcap=30.0)
 
-    with pytest.raises(ConfigError, match=r"attention_bias = True, logit_softcap = 30\.0"):
+    with pytest.raises(ConfigError, match=r"logit_softcap = 30\.0, use_sliding_window = True"):
         read_shape(folder)
 
 

@@ -2,7 +2,9 @@
 
 FAMILIES = {
     "qwen3": "llmctl.model.families.qwen3:FAMILY",
+    "qwen2": "llmctl.model.families.qwen2:FAMILY",
     "llama": "llmctl.model.families.llama:FAMILY",
     "mistral": "llmctl.model.families.llama:FAMILY",
+    "gemma": "llmctl.model.families.gemma:FAMILY",
     "gpt2": "llmctl.model.families.gpt2:FAMILY",
 }

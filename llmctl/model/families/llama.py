@@ -4,20 +4,35 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmctl.model.family import Family, Fields, Renaming
-from llmctl.shapes import Shape
+from llmctl.shapes import Bias, RopeScaling, Shape
+
+# Which biases a shape must have for a matrix to have one.
+ANY_BIAS, OUT_BIAS, MLP_BIAS = ("qkv", "attention", "all"), ("attention", "all"), ("all",)
 
 
 def read(fields: Fields) -> Shape:
     """The shape of a Llama or a Mistral."""
+    fields.expect("rope_interleaved", False)
+    if fields.model_type == "mistral":
+        fields.expect("attention_bias", False)
+        fields.expect("mlp_bias", False)
+        window = fields.window("sliding_window")
+        return Shape(family="llama", qk_norm=False, window=window, **common_traits(fields))
+    bias = attention_bias(fields)
+    if bias == "attention" and fields.flag("mlp_bias", False):
+        bias = "all"
     fields.expect("mlp_bias", False)
-    window = fields.window("sliding_window") if fields.model_type == "mistral" else None
-    return Shape(family="llama", qk_norm=False, window=window, **common_traits(fields))
+    return Shape(family="llama", qk_norm=False, bias=bias, **common_traits(fields))
 
 
-def common_traits(fields: Fields) -> dict[str, Any]:
+def attention_bias(fields: Fields) -> Bias:
+    """Whether all four projections of the attention have biases, or none."""
+    return "attention" if fields.flag("attention_bias", False) else "none"
+
+
+def common_traits(fields: Fields, *, activations: tuple[str, ...] = ("silu",)) -> dict[str, Any]:
     """What every descendant of Llama says in the same words."""
-    fields.expect("hidden_act", "silu")
-    fields.expect("attention_bias", False)
+    fields.expect("hidden_act", *activations)
     width, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
     return {
         "vocab_size": fields.integer("vocab_size"),
@@ -29,8 +44,8 @@ def common_traits(fields: Fields) -> dict[str, Any]:
         "mlp_width": fields.integer("intermediate_size"),
         "context": fields.integer("max_position_embeddings"),
         "norm_eps": fields.number("rms_norm_eps", 1e-6),
-        "rope_base": fields.rope_base(),
         "tied_head": fields.flag("tie_word_embeddings", False),
+        **fields.rope(),
     }
 
 
@@ -47,14 +62,15 @@ def write(shape: Shape) -> dict[str, Any]:
     return {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
-        "attention_bias": False,
-        "mlp_bias": False,
+        "attention_bias": shape.bias in ("attention", "all"),
+        "mlp_bias": shape.bias == "all",
         **config,
     }
 
 
 def common_config(shape: Shape) -> dict[str, Any]:
-    """The counterpart of `common_traits`, the rotary base in new words and in old."""
+    """The counterpart of `common_traits`, rotary positions in new words and in old."""
+    scaling = _written(shape.rope_scaling)
     return {
         "vocab_size": shape.vocab_size,
         "num_hidden_layers": shape.num_layers,
@@ -67,9 +83,24 @@ def common_config(shape: Shape) -> dict[str, Any]:
         "hidden_act": "silu",
         "rms_norm_eps": shape.norm_eps,
         "rope_theta": shape.rope_base,
-        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_base},
+        **({"rope_scaling": scaling} if scaling else {}),
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_base, **scaling},
         "tie_word_embeddings": shape.tied_head,
         "attention_dropout": 0.0,
+    }
+
+
+def _written(scaling: RopeScaling | None) -> dict[str, Any]:
+    if scaling is None:
+        return {}
+    if scaling.original is None:
+        return {"rope_type": "linear", "factor": scaling.factor}
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low,
+        "high_freq_factor": scaling.high,
+        "original_max_position_embeddings": scaling.original,
     }
 
 
@@ -79,17 +110,19 @@ def renamings(shape: Shape) -> Iterator[Renaming]:
     for layer in range(shape.num_layers):
         ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
         attention, mlp = f"{theirs}.self_attn", f"{theirs}.mlp"
-        qkv = tuple(f"{attention}.{part}_proj.weight" for part in "qkv")
         yield Renaming(f"{ours}.attention_norm.weight", (f"{theirs}.input_layernorm.weight",))
-        yield Renaming(f"{ours}.attention.qkv.weight", qkv)
-        yield Renaming(f"{ours}.attention.out.weight", (f"{attention}.o_proj.weight",))
         if shape.qk_norm:
             qk_norm = (f"{attention}.q_norm.weight", f"{attention}.k_norm.weight")
             yield Renaming(f"{ours}.attention.qk_norm.weight", qk_norm)
         yield Renaming(f"{ours}.mlp_norm.weight", (f"{theirs}.post_attention_layernorm.weight",))
-        gate_up = (f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight")
-        yield Renaming(f"{ours}.mlp.gate_up.weight", gate_up)
-        yield Renaming(f"{ours}.mlp.down.weight", (f"{mlp}.down_proj.weight",))
+        for name, stored, biased in (
+            ("attention.qkv", [f"{attention}.{part}_proj" for part in "qkv"], ANY_BIAS),
+            ("attention.out", [f"{attention}.o_proj"], OUT_BIAS),
+            ("mlp.gate_up", [f"{mlp}.gate_proj", f"{mlp}.up_proj"], MLP_BIAS),
+            ("mlp.down", [f"{mlp}.down_proj"], MLP_BIAS),
+        ):
+            for kind in ("weight", "bias") if shape.bias in biased else ("weight",):
+                yield Renaming(f"{ours}.{name}.{kind}", tuple(f"{one}.{kind}" for one in stored))
     yield Renaming("norm.weight", ("model.norm.weight",))
     if not shape.tied_head:
         yield Renaming("head.weight", ("lm_head.weight",))

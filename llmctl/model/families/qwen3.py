@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from llmctl.model.families.llama import canonical, common_config, common_traits, renamings
+from llmctl.model.families.llama import (
+    attention_bias,
+    canonical,
+    common_config,
+    common_traits,
+    renamings,
+)
 from llmctl.model.family import Family, Fields
 from llmctl.shapes import Shape
 
@@ -11,11 +17,12 @@ def read(fields: Fields) -> Shape:
     """The shape of a Qwen3 that sees all of its context in every layer."""
     # Left out, it is 128 here, and not the share of a head as in Llama.
     head_width = fields.integer("head_dim", 128)
+    bias = attention_bias(fields)
     fields.expect("use_sliding_window", False)
     fields.drop("sliding_window", "max_window_layers")
     traits: dict[str, Any] = common_traits(fields) | {"head_width": head_width}
     fields.expect_each("layer_types", "full_attention")
-    return Shape(family="qwen3", qk_norm=True, **traits)
+    return Shape(family="qwen3", qk_norm=True, bias=bias, **traits)
 
 
 def write(shape: Shape) -> dict[str, Any]:
@@ -23,7 +30,7 @@ def write(shape: Shape) -> dict[str, Any]:
     return {
         "model_type": "qwen3",
         "architectures": ["Qwen3ForCausalLM"],
-        "attention_bias": False,
+        "attention_bias": shape.bias == "attention",
         "use_sliding_window": False,
         **common_config(shape),
     }
