@@ -17,6 +17,12 @@ COMMANDS = {
         "predict": ("llmctl.stages.predict:Predict", "Show what a model expects next"),
         "generate": ("llmctl.stages.generate:Generate", "Let a model write on from a prompt"),
     },
+    "Plan": {
+        "estimate-cost": (
+            "llmctl.stages.estimate_cost:EstimateCost",
+            "Say what a training run takes: time, memory, energy and money, each with its interval",
+        ),
+    },
     "Look": {
         "show": ("llmctl.stages.show:Show", "List the artifacts of the workspace, or look at one"),
         "verify": (
