@@ -17,8 +17,13 @@ from llmctl.costs.memory import Layout, Memory, check_layout, choose_layout, fit
 from llmctl.costs.network import Network
 from llmctl.costs.prices import Price, Prices, Tier
 from llmctl.costs.quantity import Quantity, around, exact
-from llmctl.costs.throughput import Rate
+from llmctl.costs.profiles import Setting, profile
+from llmctl.costs.throughput import Knobs, Rate
 from llmctl.errors import ConfigError
+
+
+# The year of the newest measurements in the tables: software of a plan that says no year.
+THIS_YEAR = 2025
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +32,8 @@ class Plan:
 
     `tokens` are those that pass the network, epochs included. Of `gpus` and `days` one at most;
     with `days` the GPUs are found. `mfu` and `tokens_per_second` (over all GPUs) are measured
-    rates; a plan has one of them at most. `price` is US dollars a GPU-hour.
+    rates, `profile` names a measured stack; a plan has one of them at most. `price` is US dollars a
+    GPU-hour. `doubt` widens the interval; `knobs` are those of the prior.
     """
 
     network: Network
@@ -40,6 +46,7 @@ class Plan:
     year: int | None = None
     mfu: float | None = None
     tokens_per_second: float | None = None
+    profile: str | None = None
     price: float | None = None
     tier: Tier | None = None
     country: str = DEFAULT_COUNTRY
@@ -47,6 +54,7 @@ class Plan:
     rank: int = 16
     layout: Layout = field(default_factory=Layout)
     doubt: float = 1.0
+    knobs: Knobs = field(default_factory=Knobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +174,11 @@ def _check(plan: Plan) -> None:
             "`--gpus` and `--days` are both given: each follows from the other",
             hint="leave one of them out",
         )
-    if plan.mfu is not None and plan.tokens_per_second is not None:
-        raise ConfigError("two measured rates are given", hint="give one of them")
+    rates = (plan.mfu, plan.tokens_per_second, plan.profile)
+    if sum(rate is not None for rate in rates) > 1:
+        raise ConfigError(
+            "more than one rate is given", hint="give an MFU, tokens a second or a profile"
+        )
     if plan.mfu is not None and not 0 < plan.mfu <= 1:
         raise ConfigError(
             f"an MFU of {plan.mfu:g} makes no sense",
@@ -231,12 +242,30 @@ def _rate(plan: Plan, work: Flops, gpus: int) -> Rate:
         return rate
     if plan.mfu is not None:
         return throughput.given(chip, plan.mfu, gpus=gpus, precision=precision, year=plan.year)
+    if plan.profile is not None:
+        return profile(plan.profile, _setting(plan, gpus))
     return throughput.prior(
         chip,
         active=plan.network.active,
         gpus=gpus,
         precision=precision,
         year=plan.year,
+        stage=plan.stage,
+        knobs=plan.knobs,
+    )
+
+
+def _setting(plan: Plan, gpus: int) -> Setting:
+    return Setting(
+        stage="lora" if plan.stage in ("lora", "qlora", "api") else "pretrain",
+        active=plan.network.active,
+        total=plan.network.total,
+        context=plan.network.context,
+        chip=plan.chip,
+        gpus=gpus,
+        precision=plan.chip.precision(plan.precision),
+        recompute=plan.layout.recompute,
+        year=plan.year or THIS_YEAR,
     )
 
 

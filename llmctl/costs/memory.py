@@ -139,8 +139,10 @@ def memory(
         reference = 2.0 * held
         components["reference model"] = reference / (layout.replicas if layout.zero == 3 else 1)
     if layout.zero == 3 and layout.replicas > 1:
-        # Two layers are gathered at a time: the one at work and the next.
-        components["gathered layers"] = 2 * 2.0 * (network.total - tables) / network.layers / shared
+        # Two layers are gathered at a time, the one at work and the next, and the tables always.
+        each = NF4_BYTES if stage == "qlora" else 2.0
+        layers = 2 * each * (network.total - tables) / network.layers
+        components["gathered layers"] = (layers + 2.0 * tables) / shared
     components["activations"] = _activations(network, layout) * (
         QLORA_ACTIVATIONS if stage == "qlora" and layout.recompute == "none" else 1
     )

@@ -9,7 +9,7 @@ published. The two knobs and the spread are fitted by `tests/benchmarks/cost_sco
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,14 +31,18 @@ NODE_GOODPUT, CLUSTER_GOODPUT, EARLY_GOODPUT, EARLY_YEAR = 0.97, 0.86, 0.7, 2021
 # FP8 against bf16: 1.28 (torchtitan, Llama 3.1 8B), 1.08 to 1.35 (llm-foundry); fp4: MLPerf v5.1.
 SPEED = {"bf16": 1.0, "fp16": 1.0, "fp8": 1.3, "fp4": 1.6, "tf32": 1.0, "fp32": 1.0}
 PCIE_SHARE = 0.6  # L40S in MLPerf v4.0, against its formula
+# Against pre-training on the same chips: LoRA has no gradients of the weights to share (47 MLPerf
+# runs); QLoRA unpacks its weights and computes activations twice (70B on five kinds of machines).
+STAGE_SPEED: Mapping[Stage, float] = {"lora": 1.2, "qlora": 0.65}
+STAGE_DOUBT: Mapping[Stage, float] = {"lora": 1.2, "qlora": 1.3, "full": 1.6, "prefer": 1.6}
 
 
 @dataclass(frozen=True, slots=True)
 class Knobs:
     """What was fitted: natural logarithms."""
 
-    small: float = 0.40
-    cluster: float = 0.38
+    small: float = 0.39
+    cluster: float = 0.37
     spread: float = 0.37
 
 
@@ -93,6 +97,7 @@ def prior(
     gpus: float,
     precision: Precision = "bf16",
     year: int | None = None,
+    stage: Stage = "pretrain",
     knobs: Knobs | None = None,
 ) -> Rate:
     """The rate to expect of a chip where nothing was measured."""
@@ -107,6 +112,7 @@ def prior(
     if used in ("fp8", "fp4"):
         share_of_peak *= chip.half_peak / peak
     links = PCIE_SHARE if gpus > 1 and not chip.has_fast_links else 1.0
+    tuning = STAGE_SPEED.get(stage, 1.0)
     why = [f"{share:.0%} of the 16-bit peak on one node ({origin})"]
     if not is_half:
         why.append(f"x {SPEED[used]:g} in {used}")
@@ -116,12 +122,14 @@ def prior(
         why.append(f"x {apart:.2f} spread over {gpus:,.0f} GPUs")
     if links < 1:
         why.append(f"x {links:g} for PCIe between the GPUs")
+    if tuning != 1:
+        why.append(f"x {tuning:g} for {'LoRA' if stage == 'lora' else 'QLoRA'}")
     return Rate(
-        mfu=share_of_peak * small * apart * links,
+        mfu=share_of_peak * small * apart * links * tuning,
         goodput=goodput_of(gpus, year),
         peak=peak,
         precision=used,
-        spread=knobs.spread * _doubt(chip, year),
+        spread=knobs.spread * _doubt(chip, year) * STAGE_DOUBT.get(stage, 1.0),
         source="prior",
         why=tuple(why),
     )
