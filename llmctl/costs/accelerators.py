@@ -124,6 +124,11 @@ def accelerator(name: str) -> Accelerator:
     ('H100-SXM-80GB', True)
     """
     known = accelerators()
+    if "spars" in name.casefold():
+        raise ConfigError(
+            f"`{name}`: no language model is trained at a sparse peak",
+            hint="leave the word out; all peaks here are dense, half of such headlines",
+        )
     wanted = _plain(name)
     by_plain = {_plain(one): one for one in known}
     if wanted in by_plain:

@@ -16,11 +16,11 @@ from llmctl.costs.flops import Flops, Stage
 from llmctl.costs.memory import Layout, Memory, check_layout, choose_layout, fits, memory
 from llmctl.costs.network import Network
 from llmctl.costs.prices import Price, Prices, Tier
-from llmctl.costs.quantity import Quantity, around, exact
 from llmctl.costs.profiles import Setting, profile
+from llmctl.costs.quantity import Quantity, around, exact
 from llmctl.costs.throughput import Knobs, Rate
 from llmctl.errors import ConfigError
-
+from llmctl.registry import suggest
 
 # The year of the newest measurements in the tables: software of a plan that says no year.
 THIS_YEAR = 2025
@@ -47,6 +47,7 @@ class Plan:
     mfu: float | None = None
     tokens_per_second: float | None = None
     profile: str | None = None
+    api: str | None = None
     price: float | None = None
     tier: Tier | None = None
     country: str = DEFAULT_COUNTRY
@@ -93,7 +94,7 @@ def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
     _check(plan)
     prices = prices or Prices()
     adapter = 0.0
-    if plan.stage in ("lora", "qlora"):
+    if plan.stage in flops_of.ADAPTED:
         adapter = flops_of.adapter_parameters(plan.network, plan.rank)
     work = flops_of.training_flops(
         plan.network,
@@ -117,6 +118,9 @@ def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
     need = memory(plan.network, stage=plan.stage, layout=shown, adapter_parameters=adapter)
     rent = _rent(plan, prices)
     notes = tuple(_notes(plan, rate, need))
+    figures = _figures(plan, work, gpus, hours, need, rent)
+    if plan.stage == "api":
+        figures["cost_usd"] = api_price(plan, prices)
     return Estimate(
         plan=plan,
         flops=work,
@@ -124,7 +128,7 @@ def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
         gpus=gpus,
         layout=layout,
         memory=need,
-        figures=_figures(plan, work, gpus, hours, need, rent),
+        figures=figures,
         rent=rent,
         notes=notes,
     )
@@ -163,6 +167,27 @@ def _figures(
             source="arXiv 1910.02054, section 3; arXiv 2205.05198, section 4",
         ),
     }
+
+
+def api_price(plan: Plan, prices: Prices) -> Quantity:
+    """What a provider asks for the training tokens: the one named, or all between the ends."""
+    millions = plan.tokens / 1e6
+    listed = {item: prices.get("api-tuning", item) for item in prices.items("api-tuning")}
+    if plan.api is not None:
+        wanted = [item for item in listed if plan.api.casefold() in item.casefold()]
+        if not wanted:
+            raise ConfigError(f"no API `{plan.api}` is listed", hint=suggest(plan.api, listed))
+        chosen = listed[wanted[0]]
+        formula = f"{millions:,.3g} M training tokens x {chosen.quantity.mid:g} USD ({wanted[0]})"
+        source = f"{chosen.quantity.source} ({chosen.date})"
+        return chosen.quantity.scaled(millions, unit="USD", formula=formula, source=source)
+    each = sorted(price.quantity.mid for price in listed.values())
+    mid = each[len(each) // 2]
+    formula = f"{millions:,.3g} M training tokens x {mid:g} USD, the middle of {len(each)} APIs"
+    return Quantity(
+        each[0] * millions, mid * millions, each[-1] * millions, "USD", formula,
+        "price pages of 2026, see `tables/prices.csv`",
+    )  # fmt: skip
 
 
 def _check(plan: Plan) -> None:
@@ -244,20 +269,20 @@ def _rate(plan: Plan, work: Flops, gpus: int) -> Rate:
         return throughput.given(chip, plan.mfu, gpus=gpus, precision=precision, year=plan.year)
     if plan.profile is not None:
         return profile(plan.profile, _setting(plan, gpus))
-    return throughput.prior(
+    rate = throughput.prior(
         chip,
         active=plan.network.active,
         gpus=gpus,
         precision=precision,
         year=plan.year,
-        stage=plan.stage,
         knobs=plan.knobs,
     )
+    return throughput.for_stage(rate, plan.stage)
 
 
 def _setting(plan: Plan, gpus: int) -> Setting:
     return Setting(
-        stage="lora" if plan.stage in ("lora", "qlora", "api") else "pretrain",
+        stage="lora" if plan.stage in flops_of.ADAPTED else "pretrain",
         active=plan.network.active,
         total=plan.network.total,
         context=plan.network.context,

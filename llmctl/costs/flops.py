@@ -11,6 +11,9 @@ from typing import Literal
 from llmctl.costs.network import Network
 
 Stage = Literal["pretrain", "full", "lora", "qlora", "prefer", "api"]
+# What trains adapters beside frozen weights; by API it is not said, and LoRA is what is sold.
+ADAPTED = frozenset[Stage](("lora", "qlora", "api"))
+
 Recompute = Literal["none", "selective", "full"]
 
 
@@ -68,7 +71,7 @@ def training_flops(
 
 def flops_per_parameter(stage: Stage) -> float:
     """Training FLOPs a token and parameter, attention over the context left out."""
-    if stage in ("lora", "qlora"):
+    if stage in ADAPTED:
         return 4.0
     # The reference model of DPO reads every token once more.
     return 8.0 if stage == "prefer" else 6.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from llmctl.costs.accelerators import Accelerator
-from llmctl.costs.flops import Recompute, Stage
+from llmctl.costs.flops import ADAPTED, Recompute, Stage
 from llmctl.costs.network import Network
 from llmctl.errors import ConfigError
 
@@ -38,7 +38,10 @@ NODE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a run is laid over its GPUs. `micro_batch` counts sequences on a GPU at a time."""
+    """How a run is laid over its GPUs. `micro_batch` counts sequences on a GPU at a time.
+
+    `loads_whole`: every GPU holds all weights before they are cut, as older frameworks load.
+    """
 
     gpus: int = 1
     zero: int = 0
@@ -48,6 +51,7 @@ class Layout:
     recompute: Recompute = "none"
     optimizer: Optimizer = "adamw"
     chunked_loss: bool = False
+    loads_whole: bool = False
 
     def __post_init__(self) -> None:
         for name in ("gpus", "tp", "pp", "micro_batch"):
@@ -86,14 +90,15 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """GB per GPU by component; `total` is what an allocator reports at its peak."""
+    """GB per GPU by component, and while weights are loaded; `total` is the allocator's peak."""
 
     components: Mapping[str, float]
+    loading: float = 0.0
 
     @property
     def total(self) -> float:
         """The peak of the allocations."""
-        return sum(self.components.values())
+        return max(sum(self.components.values()), self.loading)
 
     @property
     def needed(self) -> float:
@@ -125,13 +130,13 @@ def memory(
     components: dict[str, float] = {}
     weight, gradient, moments = STATES[layout.optimizer]
     trained = held
-    if stage in ("lora", "qlora"):
+    if stage in ADAPTED:
         trained = adapter_parameters / shared
         frozen = 2.0 * held
         if stage == "qlora":
             frozen = (NF4_BYTES * (network.total - tables) + 2 * tables) / shared
         components["frozen weights"] = frozen / (layout.replicas if layout.zero == 3 else 1)
-    name = "adapters" if stage in ("lora", "qlora") else "weights"
+    name = "adapters" if stage in ADAPTED else "weights"
     components[name] = weight * trained / (layout.replicas if layout.zero == 3 else 1)
     components["gradients"] = gradient * trained / (layout.replicas if layout.zero >= 2 else 1)
     components["optimizer"] = moments * trained / (layout.replicas if layout.zero >= 1 else 1)
@@ -147,7 +152,10 @@ def memory(
         QLORA_ACTIVATIONS if stage == "qlora" and layout.recompute == "none" else 1
     )
     components["logits"] = _logits(network, layout)
-    return Memory({key: value / 1e9 for key, value in components.items()})
+    loading = 0.0
+    if layout.loads_whole and layout.zero == 3:
+        loading = 2 * network.total * (1 + 1 / layout.replicas) / 1e9
+    return Memory({key: value / 1e9 for key, value in components.items()}, loading)
 
 
 def layer_bytes_per_token(network: Network) -> float:

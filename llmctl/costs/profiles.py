@@ -151,5 +151,3 @@ def flops_per_token(setting: Setting) -> float:
     """Model FLOPs of a token, for a network of which only the size is known."""
     network = from_counts(setting.total, active=setting.active, context=setting.context)
     return training_flops(network, stage=setting.stage, tokens=1).model
-
-

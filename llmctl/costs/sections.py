@@ -3,19 +3,23 @@
 Knows no terminal: `stages/estimate_cost.py` prints what this returns.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llmctl.costs import throughput
 from llmctl.costs.accelerators import accelerators
+from llmctl.costs.budget import Affordable
 from llmctl.costs.energy import country
 from llmctl.costs.estimate import Estimate, Plan, estimate
-from llmctl.costs.flops import adapter_parameters
+from llmctl.costs.flops import ADAPTED, adapter_parameters
 from llmctl.costs.memory import fits, memory, smallest_layouts
 from llmctl.costs.prices import Prices
-from llmctl.costs.project import Line, project
+from llmctl.costs.project import PRETRAIN_RUNS, Line, project
+from llmctl.costs.published_runs import Published
 from llmctl.costs.quantity import Quantity
+from llmctl.costs.scaling import SOURCE as LOSS_SOURCE
+from llmctl.costs.story import Story
 from llmctl.figures import count
 from llmctl.registry import load
 
@@ -107,7 +111,7 @@ def memories(result: Estimate) -> Section:
     rows = [(name, f"{size:,.1f} GB") for name, size in result.memory.components.items() if size]
     rows.append(("needed, with context and fragmentation", f"{result.memory.needed:,.1f} GB"))
     adapter = adapter_parameters(plan.network, plan.rank)
-    adapter = adapter if plan.stage in ("lora", "qlora") else 0.0
+    adapter = adapter if plan.stage in ADAPTED else 0.0
     one = memory(
         plan.network, stage=plan.stage, layout=replace(plan.layout, gpus=1),
         adapter_parameters=adapter,
@@ -168,6 +172,70 @@ def provenance(result: Estimate) -> Section:
         for name, one in result.figures.items()
     ]
     return Section("where it comes from", ("", ""), rows)
+
+
+def comparison(runs: Sequence[Published]) -> Section:
+    """Published runs beside what we would have said of them."""
+    rows = [
+        (one.name, f"{count(one.parameters)} x {count(one.tokens)}", one.chip.split("-")[0],
+         count(one.hours), count(one.estimated), f"{one.estimated / one.hours:.2f}x",
+         f"{one.mfu:.0%}")
+        for one in runs
+    ]  # fmt: skip
+    columns = ("", "size x tokens", "chip", "GPU-hours", "ours", "off", "MFU")
+    return Section("the nearest published runs (MFU over the whole run)", columns, rows)
+
+
+def story(told: Story) -> Iterator[Section]:
+    """The classic table of GPT-3, what contradicts what, the ratio."""
+    rows = [
+        (one.what, one.said, (usd if one.ours.unit == "USD" else days)(one.ours.mid),
+         between(one.ours, usd if one.ours.unit == "USD" else days), one.verdict)
+        for one in told.claims
+    ]  # fmt: skip
+    columns = ("the story says", "", "ours", "80 % interval", "")
+    yield Section("GPT-3, 175 B parameters, 300 B tokens", columns, rows)
+    yield Section("cannot both be true", ("", ""), told.contradictions)
+    ratio = told.ratio
+    value = f"{ratio.mid:,.0f}x, {ratio.low:,.0f}x to {ratio.high:,.0f}x"
+    yield Section("", ("", ""), [("pre-training : fine-tuning, computed", value)])
+
+
+def affordable(found: Affordable) -> Section:
+    """What a budget buys."""
+    result = found.estimate
+    figures, plan = result.figures, result.plan
+    rows = [
+        ("parameters", count(plan.network.active), "compute-optimal with its tokens"),
+        ("tokens", count(plan.tokens), f"{plan.tokens / plan.network.active:.0f} a parameter"),
+        ("loss to expect", f"{found.loss:.2f}", f"nats a token; {LOSS_SOURCE}"),
+        ("machines", f"{result.gpus:,}", f"{plan.chip.name} for {days(figures['days'].mid)}"),
+        ("final run", usd(figures["cost_usd"].mid), between(figures["cost_usd"], usd)),
+        ("all runs", usd(figures["cost_usd"].mid * PRETRAIN_RUNS.mid),
+         f"{PRETRAIN_RUNS.mid:g} times that, as in {PRETRAIN_RUNS.source}"),
+        ("who spends that", "", found.who),
+    ]  # fmt: skip
+    return Section(f"{usd(found.budget)} train", ("", "", ""), rows)
+
+
+def against(result: Estimate, facts: Mapping[str, Any]) -> Section:
+    """An estimate beside a finished run of the workspace."""
+    hours, plan = result.figures["gpu_hours"], result.plan
+    seconds = hours.scaled(3600 / result.gpus)
+    rate = plan.tokens / seconds.mid
+    rows = [
+        ("seconds", f"{seconds.mid:,.0f}", f"{facts['seconds']:,.0f}",
+         f"{seconds.mid / facts['seconds']:.2f}x"),
+        ("  80 % interval", f"{seconds.low:,.0f} - {seconds.high:,.0f}", "",
+         "inside" if seconds.low <= facts["seconds"] <= seconds.high else "outside"),
+        ("tokens a second", f"{rate:,.0f}", f"{facts['tokens_per_second']:,.0f}",
+         f"{rate / facts['tokens_per_second']:.2f}x"),
+        ("parameters", f"{plan.network.total:,.0f}", f"{facts['parameters']:,}",
+         f"{plan.network.total / facts['parameters']:.4f}x"),
+        ("MFU of its measured products", f"{result.rate.mfu:.1%}", f"{facts['mfu']:.1%}", ""),
+    ]  # fmt: skip
+    title = f"{plan.network.name}: estimated as if before the run, and measured"
+    return Section(title, ("", "estimated", "measured", "off"), rows)
 
 
 def stale(result: Estimate) -> str:

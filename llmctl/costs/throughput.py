@@ -10,7 +10,7 @@ published. The two knobs and the spread are fitted by `tests/benchmarks/cost_sco
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from llmctl.costs.accelerators import Accelerator, Precision
@@ -33,8 +33,10 @@ SPEED = {"bf16": 1.0, "fp16": 1.0, "fp8": 1.3, "fp4": 1.6, "tf32": 1.0, "fp32": 
 PCIE_SHARE = 0.6  # L40S in MLPerf v4.0, against its formula
 # Against pre-training on the same chips: LoRA has no gradients of the weights to share (47 MLPerf
 # runs); QLoRA unpacks its weights and computes activations twice (70B on five kinds of machines).
-STAGE_SPEED: Mapping[Stage, float] = {"lora": 1.2, "qlora": 0.65}
-STAGE_DOUBT: Mapping[Stage, float] = {"lora": 1.2, "qlora": 1.3, "full": 1.6, "prefer": 1.6}
+STAGE_SPEED: Mapping[Stage, float] = {"lora": 1.2, "api": 1.2, "qlora": 0.65}
+STAGE_DOUBT: Mapping[Stage, float] = {
+    "lora": 1.2, "api": 1.2, "qlora": 1.3, "full": 1.6, "prefer": 1.6,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,6 @@ def prior(
     gpus: float,
     precision: Precision = "bf16",
     year: int | None = None,
-    stage: Stage = "pretrain",
     knobs: Knobs | None = None,
 ) -> Rate:
     """The rate to expect of a chip where nothing was measured."""
@@ -112,7 +113,6 @@ def prior(
     if used in ("fp8", "fp4"):
         share_of_peak *= chip.half_peak / peak
     links = PCIE_SHARE if gpus > 1 and not chip.has_fast_links else 1.0
-    tuning = STAGE_SPEED.get(stage, 1.0)
     why = [f"{share:.0%} of the 16-bit peak on one node ({origin})"]
     if not is_half:
         why.append(f"x {SPEED[used]:g} in {used}")
@@ -122,16 +122,26 @@ def prior(
         why.append(f"x {apart:.2f} spread over {gpus:,.0f} GPUs")
     if links < 1:
         why.append(f"x {links:g} for PCIe between the GPUs")
-    if tuning != 1:
-        why.append(f"x {tuning:g} for {'LoRA' if stage == 'lora' else 'QLoRA'}")
     return Rate(
-        mfu=share_of_peak * small * apart * links * tuning,
+        mfu=share_of_peak * small * apart * links,
         goodput=goodput_of(gpus, year),
         peak=peak,
         precision=used,
-        spread=knobs.spread * _doubt(chip, year) * STAGE_DOUBT.get(stage, 1.0),
+        spread=knobs.spread * _doubt(chip, year),
         source="prior",
         why=tuple(why),
+    )
+
+
+def for_stage(rate: Rate, stage: Stage) -> Rate:
+    """The prior of pre-training turned to another kind of training."""
+    speed = STAGE_SPEED.get(stage, 1.0)
+    name = "QLoRA" if stage == "qlora" else "LoRA"
+    return replace(
+        rate,
+        mfu=rate.mfu * speed,
+        spread=rate.spread * STAGE_DOUBT.get(stage, 1.0),
+        why=(*rate.why, f"x {speed:g} for {name}") if speed != 1 else rate.why,
     )
 
 

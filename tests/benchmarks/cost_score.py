@@ -108,9 +108,7 @@ def held_out(cases: Sequence[Case]) -> dict[str, tuple[float, float, float]]:
         rest = [one for one in cases if one.family != family]
         knobs = fit(rest)
         knobs = replace(knobs, spread=spread_of(rest, knobs))
-        answer |= {
-            one.name: predicted(one, knobs) for one in cases if one.family == family
-        }
+        answer |= {one.name: predicted(one, knobs) for one in cases if one.family == family}
     return answer
 
 
@@ -246,8 +244,10 @@ def report_tuning(data: Path) -> None:
     plain = [{**row, "name": ""} for row in rows]
     told = score([(estimate(plan_of(row)[0]).figures["gpu_hours"].mid, float(row["gpu_hours"]))
                   for row in plain])  # fmt: skip
-    print(f"* {len(rows)} MLPerf LoRA runs by the prior alone, not called MLPerf: median"
-          f" {told.median:.0%}, 90th percentile {told.p90:.0%}, {told.within:.0%} within 1.5x")
+    print(
+        f"* {len(rows)} MLPerf LoRA runs by the prior alone, not called MLPerf: median"
+        f" {told.median:.0%}, 90th percentile {told.p90:.0%}, {told.within:.0%} within 1.5x"
+    )
 
 
 def report_energy(data: Path) -> None:
@@ -255,7 +255,9 @@ def report_energy(data: Path) -> None:
     print("\n## Energy where it was measured, hours given\n")
     rows = [*read(data / "published_runs.csv"), *read(data / "mlperf_runs.csv")]
     for row in rows:
-        is_measured = re.search(r"measured.{0,30}(\bW\b|AC|system|MJ)|W measured", row["note"], re.I)
+        is_measured = re.search(
+            r"measured.{0,30}(\bW\b|AC|system|MJ)|W measured", row["note"], re.I
+        )
         if is_measured and row["energy_mwh"] and row["gpu_hours"]:
             pue = float((re.search(r"PUE (\d\.\d+)", row["note"]) or ["", "1"])[1])
             chip = accelerator(row["gpu"])
@@ -284,13 +286,22 @@ def memory_of(row: Row) -> float | None:
         network = replace(from_counts(3.638e9, context=length, vocabulary=50_688),
                           layers=16, width=4096, heads=32, kv_heads=32, head_width=128,
                           mlp_width=16_384)  # fmt: skip
-    stage = "qlora" if "qlora" in row["method"] or row["quant"].startswith("bnb") else (
-        "lora" if "lora" in row["method"] else "full")
+    stage = (
+        "qlora"
+        if "qlora" in row["method"] or row["quant"].startswith("bnb")
+        else ("lora" if "lora" in row["method"] else "full")
+    )
     gpus = int(row["n_gpus"])
     steps = ("baseline", "+packed", "+compile", "+chunked ce", "+activation checkpointing",
              "+optimizer in backward", "+activation offloading", "+8-bit adamw", "lora", "qlora")  # fmt: skip
-    step = next((index for index, one in reversed(list(enumerate(steps))) if
-                 note.startswith("cumulative") and note.endswith(one)), None)
+    step = next(
+        (
+            index
+            for index, one in reversed(list(enumerate(steps)))
+            if note.startswith("cumulative") and note.endswith(one)
+        ),
+        None,
+    )
     if step == 0:
         return None  # not packed: how long the sequences were is not said
     is_litgpt, is_sharded = "litgpt" in source, gpus > 1
@@ -298,9 +309,11 @@ def memory_of(row: Row) -> float | None:
         gpus=gpus,
         zero=3 if is_sharded else 0,
         micro_batch=batch,
-        recompute="none" if (step is not None and step < 4) or (is_litgpt and not is_sharded)
+        recompute="none"
+        if (step is not None and step < 4) or (is_litgpt and not is_sharded)
         else "full",
         optimizer="adamw-bf16" if "torchtune" in source else "adamw",
+        loads_whole=is_litgpt and is_sharded,
         chunked_loss="torchtune" in source and (step is None or step >= 3),
     )
     if "offload" in f"{row['method']} {note}":
