@@ -22,7 +22,7 @@ FIGURES: tuple[str, ...] = (
 COLUMNS: tuple[str, ...] = ("name", *FIGURES, "why")
 NEEDED = frozenset(("params_total", "tokens", "gpu"))
 # How much wider the interval is for what a cell does not say, or for what 6ND does not describe.
-UNKNOWN_COUNT, MIXTURE, ODD = 1.1, 1.15, 1.6
+UNKNOWN_COUNT, ODD = 1.1, 1.6
 SPELLINGS = {"half": "fp16", "float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 
 
@@ -98,8 +98,6 @@ def plan_of(row: Row) -> tuple[Plan, list[str]]:
     network = networks.from_counts(
         total, active=min(active, total), context=int(context) if context else None
     )
-    if network.is_mixture:
-        doubt *= MIXTURE
     method = row.get("method", "").casefold()
     odd = re.search(r"distill|enc-dec|ssm|prune", method)
     if odd:

@@ -8,7 +8,7 @@ from llmctl.costs.batch import plan_of
 from llmctl.costs.estimate import Plan, estimate
 from llmctl.costs.tables import Row, number, rows
 
-# Display only: circular figures, energy alone, or no tokens at all.
+# Circular figures, energy alone, no tokens at all, or no decoder.
 UNSCORED = "CDENX"
 OTHER_CHIP = 0.7
 
@@ -37,7 +37,8 @@ def nearest(plan: Plan, *, most: int = 5) -> list[Published]:
     found: list[tuple[float, Row]] = []
     for row in rows("runs"):
         tokens, hours = number(row, "tokens"), number(row, "gpu_hours")
-        if tokens and hours and (row["stage"] == "pretrain") == is_pretraining:
+        is_alike = (row["stage"] == "pretrain") == is_pretraining
+        if tokens and hours and is_alike and row["tier"] not in UNSCORED:
             found.append((_distance(plan, row, tokens), row))
     found.sort(key=lambda pair: pair[0])
     return [_told(row) for _, row in found[:most]]

@@ -65,7 +65,7 @@ def summary(result: Estimate, lines: Sequence[Line]) -> Section:
         ("money", usd(figures["cost_usd"].mid), between(figures["cost_usd"], usd),
          f"rent of the run; whole project {usd(whole.mid)}"),
         ("time", days(figures["days"].mid), between(figures["days"], days),
-         f"{count(figures['gpu_hours'].mid)} GPU-hours"),
+         f"{hours(figures['gpu_hours'].mid)} GPU-hours"),
         ("energy", kwh(figures["energy_kwh"].mid), between(figures["energy_kwh"], kwh),
          f"{tonnes(figures['tco2e'].mid)} CO2e, {country(plan.country)['country']}"),
         ("memory", f"{result.memory.total:,.0f} GB a GPU", f"of {plan.chip.memory:g} GB", fit),
@@ -90,17 +90,17 @@ def compute(result: Estimate) -> Section:
 
 def time(result: Estimate) -> Section:
     """How the hours come about, and what interrupts them."""
-    rate, hours = result.rate, result.figures["gpu_hours"]
+    rate, took = result.rate, result.figures["gpu_hours"]
     per_gpu = rate.flops_per_second / rate.goodput / (result.flops.model / result.plan.tokens)
     rows = [
         (f"dense {rate.precision} peak", f"{rate.peak / 1e12:,.0f} TFLOP/s"),
         (f"MFU ({rate.source})", f"{rate.mfu:.1%}"),
         ("tokens a second and GPU, while it trains", f"{per_gpu:,.0f}"),
         ("goodput: share of the time that it trains", f"{rate.goodput:.0%}"),
-        ("GPU-hours", f"{count(hours.mid)}, {between(hours, count)}"),
+        ("GPU-hours", f"{hours(took.mid)}, {between(took, hours)}"),
     ]
     if result.gpus >= 64:
-        told = dict(throughput.failures(hours.mid, result.gpus))
+        told = dict(throughput.failures(took.mid, result.gpus))
         rows += [(name, f"{value:,.1f}") for name, value in told.items()]
     return Section("time", ("", ""), rows)
 
@@ -178,7 +178,7 @@ def comparison(runs: Sequence[Published]) -> Section:
     """Published runs beside what we would have said of them."""
     rows = [
         (one.name, f"{count(one.parameters)} x {count(one.tokens)}", one.chip.split("-")[0],
-         count(one.hours), count(one.estimated), f"{one.estimated / one.hours:.2f}x",
+         hours(one.hours), hours(one.estimated), f"{one.estimated / one.hours:.2f}x",
          f"{one.mfu:.0%}")
         for one in runs
     ]  # fmt: skip
@@ -220,8 +220,8 @@ def affordable(found: Affordable) -> Section:
 
 def against(result: Estimate, facts: Mapping[str, Any]) -> Section:
     """An estimate beside a finished run of the workspace."""
-    hours, plan = result.figures["gpu_hours"], result.plan
-    seconds = hours.scaled(3600 / result.gpus)
+    took, plan = result.figures["gpu_hours"], result.plan
+    seconds = took.scaled(3600 / result.gpus)
     rate = plan.tokens / seconds.mid
     rows = [
         ("seconds", f"{seconds.mid:,.0f}", f"{facts['seconds']:,.0f}",
@@ -265,6 +265,17 @@ def days(value: float) -> str:
         return f"{value * 24:.0f} hours" if value * 24 >= 9.95 else f"{value * 24:.1f} hours"
     minutes = value * 1440
     return f"{minutes:.0f} minutes" if minutes >= 1 else f"{minutes * 60:.1f} seconds"
+
+
+def hours(value: float) -> str:
+    """GPU-hours: whole ones where there are many.
+
+    >>> hours(0.334), hours(3.58), hours(3_552_000)
+    ('0.33', '3.6', '3.6 M')
+    """
+    if value < 10:
+        return f"{value:.2g}"
+    return count(value)
 
 
 def kwh(value: float) -> str:

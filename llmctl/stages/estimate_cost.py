@@ -320,10 +320,13 @@ def _network(config: EstimateCost) -> Network:
             "say once what is trained",
             hint="`--params 7b`, `--model llama-3-8b` or `--config path/to/config.json`",
         )
+    context = config.context
+    if context is None and config.stage != "pretrain" and config.tokens is None:
+        context = max(1, config.tokens_per_example)
     if config.model is not None:
-        return named_network(config.model, config.context)
+        return named_network(config.model, context)
     return network.from_counts(
-        config.params or 0, active=config.active, context=config.context, vocabulary=config.vocab
+        config.params or 0, active=config.active, context=context, vocabulary=config.vocab
     )
 
 

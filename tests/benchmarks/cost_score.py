@@ -114,8 +114,10 @@ def held_out(cases: Sequence[Case]) -> dict[str, tuple[float, float, float]]:
 
 def spread_of(cases: Sequence[Case], knobs: Knobs) -> float:
     """The half-width that holds 80 % of these runs, in units of each run's doubt."""
-    off = [abs(math.log(one.hours / predicted(one, knobs)[1])) /
-           math.log(predicted(one, knobs)[2] / predicted(one, knobs)[1]) for one in cases]  # fmt: skip
+    off: list[float] = []
+    for one in cases:
+        _, mid, high = predicted(one, knobs)
+        off.append(abs(math.log(one.hours / mid)) / math.log(high / mid))
     # Residuals of the runs that were fitted are smaller than those of new ones.
     return float(np.quantile(off, 0.8)) * (len(cases) + 3) / len(cases)
 
@@ -179,9 +181,12 @@ def report_pretraining(data: Path) -> None:
                   for family in families]  # fmt: skip
         told = score([pair for group in groups for pair in group])
         spans = [bootstrap(groups, lambda s, index=index: s[index]) for index in range(4)]
-        cells = [f"{value:.0%} ({low:.0%}-{high:.0%})" if index != 2 else
-                 f"{value:.2f} ({low:.2f}-{high:.2f})"
-                 for index, (value, (low, high)) in enumerate(zip(told, spans, strict=True))]  # fmt: skip
+        cells = [
+            f"{value:{form}} ({low:{form}}-{high:{form}})"
+            for value, (low, high), form in zip(
+                told, spans, (".0%", ".0%", ".2f", ".0%"), strict=True
+            )
+        ]
         print(f"| {name} | {' | '.join(cells)} |")
     inside = [guesses[one.name][0] <= one.hours <= guesses[one.name][2] for one in cases]
     width = [guesses[one.name][2] / guesses[one.name][0] for one in cases]
@@ -274,6 +279,13 @@ SHAPES = {
 }  # fmt: skip
 
 
+# torchtune's savings, each on top of the ones before.
+STEPS = (
+    "baseline", "+packed", "+compile", "+chunked ce", "+activation checkpointing",
+    "+optimizer in backward", "+activation offloading", "+8-bit adamw", "lora", "qlora",
+)  # fmt: skip
+
+
 def memory_of(row: Row) -> float | None:
     """GiB predicted for a row that says enough; None for one that does not."""
     if not row["micro_batch"] or row["method"] == "adapter":
@@ -292,16 +304,9 @@ def memory_of(row: Row) -> float | None:
         else ("lora" if "lora" in row["method"] else "full")
     )
     gpus = int(row["n_gpus"])
-    steps = ("baseline", "+packed", "+compile", "+chunked ce", "+activation checkpointing",
-             "+optimizer in backward", "+activation offloading", "+8-bit adamw", "lora", "qlora")  # fmt: skip
-    step = next(
-        (
-            index
-            for index, one in reversed(list(enumerate(steps)))
-            if note.startswith("cumulative") and note.endswith(one)
-        ),
-        None,
-    )
+    step = None
+    if note.startswith("cumulative"):
+        step = next(index for index, one in enumerate(STEPS) if note.endswith(f": {one}"))
     if step == 0:
         return None  # not packed: how long the sequences were is not said
     is_litgpt, is_sharded = "litgpt" in source, gpus > 1
