@@ -1,6 +1,7 @@
 """What a person says of a run -> the network and the tokens that are meant."""
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def tokens_of(text: Text, network: Network, stage: Stage) -> tuple[float, str]:
     """Tokens that pass the network, epochs included, and what to say of how they were found."""
     for name in ("tokens", "words", "examples", "tokens_per_example", "epochs"):
         value = getattr(text, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise ConfigError(
                 f"`--{name.replace('_', '-')}` cannot be {value}", hint="say a number above zero"
             )

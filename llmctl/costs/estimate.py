@@ -24,6 +24,9 @@ from llmctl.registry import suggest
 
 # The year of the newest measurements in the tables: software of a plan that says no year.
 THIS_YEAR = 2025
+FIRST_YEAR, LAST_YEAR = 2012, 2040
+# More than any cluster has: a plan that needs them is none.
+MOST_GPUS = 10_000_000
 # Experts are fed unevenly and sent over the network, more so in some stacks than in others.
 MIXTURE_DOUBT = 1.15
 
@@ -214,6 +217,10 @@ def _check(plan: Plan) -> None:
     for name, value in (("tokens_per_second", plan.tokens_per_second), ("price", plan.price)):
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"`{name}` cannot be {value:g}", hint="say a number above zero")
+    if plan.year is not None and not FIRST_YEAR <= plan.year <= LAST_YEAR:
+        raise ConfigError(
+            f"the year {plan.year} is out of range", hint=f"from {FIRST_YEAR} to {LAST_YEAR}"
+        )
     if not 1 <= plan.pue <= 3:
         raise ConfigError(f"a PUE of {plan.pue:g} makes no sense", hint="it is 1.05 to 2 or so")
     if plan.network.context < 1 or plan.rank < 1:
@@ -245,8 +252,10 @@ def _gpus_for(plan: Plan, work: Flops, unit: int) -> int:
         wanted = work.model / rate.flops_per_second / 86_400 / (plan.days or 1)
         if wanted <= gpus:
             return gpus
+        if wanted > MOST_GPUS:
+            break
         gpus = max(gpus + unit, math.ceil(wanted / unit) * unit)
-    raise ConfigError(f"no number of GPUs makes it in {plan.days} days")
+    raise ConfigError(f"no number of GPUs makes it in {plan.days:g} days", hint="give it more days")
 
 
 def _rate(plan: Plan, work: Flops, gpus: int) -> Rate:

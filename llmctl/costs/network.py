@@ -73,7 +73,10 @@ class Network:
 
     def with_context(self, context: int | None) -> "Network":
         """The network trained on sequences of another length."""
-        return replace(self, context=context) if context else self
+        if context is None:
+            return self
+        _above_zero("context", context)
+        return replace(self, context=context)
 
 
 def from_counts(
@@ -99,6 +102,9 @@ def from_counts(
             f"{active:g} active parameters are more than the {total:g} in all",
             hint="`--params` is the whole model, `--active` what each token uses",
         )
+    for name, count in (("context", context), ("vocab", vocabulary)):
+        if count is not None:
+            _above_zero(name, count)
     vocab = vocabulary or DEFAULT_VOCABULARY
     # Width per layer: 64 at 125 M parameters, 128 at 175 B (arXiv 2005.14165, table 2.1).
     aspect = 64 * 2 ** min(max(math.log(active / 125e6) / math.log(1400), 0), 1)
@@ -308,6 +314,11 @@ def _counted(traits: dict[str, Any], extra: Mapping[str, Any]) -> Network:
         mlp_width=inner,
         experts=experts,
     )
+
+
+def _above_zero(name: str, count: int) -> None:
+    if count < 1:
+        raise ConfigError(f"`--{name}` cannot be {count}", hint="it must be at least 1")
 
 
 def _short(total: float) -> str:

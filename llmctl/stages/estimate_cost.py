@@ -359,9 +359,14 @@ def _extras(config: EstimateCost, prices: Prices) -> Extras:
             raise ConfigError(
                 f"no price of `{config.label}` labels is listed", hint=f"{'; '.join(listed)}"
             )
-    for name, value in (("--people", config.people), ("--label-price", config.label_price or 0)):
-        if value < 0:
-            raise ConfigError(f"`{name}` cannot be {value:g}")
+    given = {
+        "--people": config.people,
+        "--label-price": config.label_price,
+        "--kwh-price": config.kwh_price,
+    }
+    for name, value in given.items():
+        if value is not None and not 0 <= value < float("inf"):
+            raise ConfigError(f"`{name}` cannot be {value:g}", hint="say zero or more")
     return Extras(
         examples=config.examples or 10_000,
         label=label,
