@@ -141,12 +141,8 @@ def _options(use: Use, prices: Prices) -> Iterator[Option]:
     )
     lora = estimate(plan, prices)
     full = estimate(replace(plan, stage="full"), prices)
-    labels = exact(
-        use.examples * use.label_price,
-        "USD",
-        f"{use.examples:,} x {use.label_price:g} USD",
-        "given",
-    )
+    formula = f"{use.examples:,} x {use.label_price:g} USD"
+    labels = exact(use.examples * use.label_price, "USD", formula, "given")
     tuning = _tuning_score(use)
     closed = "private data would leave the house" if use.private else ""
     untunable = _untunable(use)
@@ -173,12 +169,9 @@ def _options(use: Use, prices: Prices) -> Iterator[Option]:
         assumptions=f"no long prompt; answers at {TUNED_PREMIUM:g} times the price",
     )  # fmt: skip
     where = "one's own GPUs" if use.owned else "rented GPUs"
-    for name, result, bonus in (
-        (f"LoRA on {where}", lora, 0.3),
-        (f"full tuning on {where}", full, 0),
-    ):
+    for name, result, bonus in (("LoRA", lora, 0.0), ("full tuning", full, -0.5)):
         yield Option(
-            name=name, once=labels.plus(_trained(result, use),
+            name=f"{name} on {where}", once=labels.plus(_trained(result, use),
                                         formula="labels + 4 runs", source="estimate-cost"),
             per_query=own, days=10 + _labelling_days(use) + result.figures["days"].mid,
             break_even=None, why_not=untunable,

@@ -196,7 +196,8 @@ def api_price(plan: Plan, prices: Prices) -> Quantity:
 
 
 def _check(plan: Plan) -> None:
-    for name, value in (("tokens", plan.tokens), ("days", plan.days), ("gpus", plan.gpus)):
+    for name in ("tokens", "days", "gpus", "tokens_per_second", "price"):
+        value = getattr(plan, name)
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"`{name}` cannot be {value:g}", hint="say a number above zero")
     if plan.gpus is not None and plan.days is not None:
@@ -209,22 +210,18 @@ def _check(plan: Plan) -> None:
         raise ConfigError(
             "more than one rate is given", hint="give an MFU, tokens a second or a profile"
         )
-    if plan.mfu is not None and not 0 < plan.mfu <= 1:
-        raise ConfigError(
-            f"an MFU of {plan.mfu:g} makes no sense",
-            hint="it is a share of the dense peak, such as 0.4; is the peak a sparse one?",
-        )
-    for name, value in (("tokens_per_second", plan.tokens_per_second), ("price", plan.price)):
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"`{name}` cannot be {value:g}", hint="say a number above zero")
-    if plan.year is not None and not FIRST_YEAR <= plan.year <= LAST_YEAR:
-        raise ConfigError(
-            f"the year {plan.year} is out of range", hint=f"from {FIRST_YEAR} to {LAST_YEAR}"
-        )
-    if not 1 <= plan.pue <= 3:
-        raise ConfigError(f"a PUE of {plan.pue:g} makes no sense", hint="it is 1.05 to 2 or so")
-    if plan.network.context < 1 or plan.rank < 1:
-        raise ConfigError("a context and a rank are at least 1")
+    ranges = {
+        "year": (plan.year, FIRST_YEAR, LAST_YEAR, ""),
+        "mfu": (plan.mfu, 1e-6, 1, "; a share of the dense peak: is yours of a sparse one?"),
+        "pue": (plan.pue, 1, 3, ""),
+        "rank": (plan.rank, 1, 65_536, ""),
+        "context": (plan.network.context, 1, 1e9, ""),
+    }
+    for name, (value, least, most, more) in ranges.items():
+        if value is not None and not least <= value <= most:
+            raise ConfigError(
+                f"`{name}` cannot be {value:g}", hint=f"it is between {least:g} and {most:g}{more}"
+            )
     check_layout(plan.network, plan.layout)
 
 

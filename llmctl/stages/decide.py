@@ -1,4 +1,4 @@
-"""A use for a language model -> prompting, retrieval, tuning or pre-training, with money and days."""
+"""A use for a language model -> prompting, retrieval, tuning or pre-training: money, days."""
 
 from __future__ import annotations
 
@@ -133,24 +133,25 @@ def _answer(name: str, given: bool | None) -> bool:
 
 
 def _print(found: list[Option], use: Use) -> None:
-    from llmctl.costs.sections import between, days, usd
+    from llmctl.costs.sections import days, usd
 
     rows = [
         (
             one.name,
             usd(one.once.mid),
             usd(1000 * one.per_query.mid),
-            between(one.first_year(use), usd),
+            usd(one.first_year(use).mid),
             days(one.days),
             _break_even(one),
-            one.why_not,
         )
         for one in found
     ]
-    columns = ("", "once", "1k queries", "first year", "ready in", "break-even", "not, because")
+    columns = ("", "once", "1k queries", "first year", "ready in", "break-even, queries")
     console.table("", columns, rows, is_data=True)
     console.data()
-    told = [(one.name, one.assumptions) for one in found]
+    told = [
+        (one.name, f"ruled out: {one.why_not}" if one.why_not else one.assumptions) for one in found
+    ]
     console.table("assumptions", ("", ""), told, is_data=True)
 
 
@@ -159,7 +160,7 @@ def _break_even(option: Option) -> str:
 
     if option.name == "prompting an API":
         return "-"
-    return "never" if option.break_even is None else f"{count(option.break_even)} queries"
+    return "never" if option.break_even is None else count(option.break_even)
 
 
 def _told(option: Option, use: Use) -> str:
