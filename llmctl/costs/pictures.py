@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from llmctl.costs import throughput
 from llmctl.costs.estimate import Estimate, Plan
@@ -29,6 +29,9 @@ def cost_plane(result: Estimate, runs: Sequence[Published], *, palette: Palette 
     lengths = [plan.tokens, *(run.tokens for run in runs)]
     x = np.geomspace(min(sizes) / 2, max(sizes) * 2, GRID)
     y = np.geomspace(min(lengths) / 3, max(lengths) * 3, GRID)
+    # Before the lines are drawn: their labels are placed by the scales.
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     cost = np.array([[_cost(result, parameters, tokens) for parameters in x] for tokens in y])
     low, high = math.ceil(math.log10(cost.min())), math.floor(math.log10(cost.max()))
     levels = [10.0**power for power in range(low, high + 1)]
@@ -37,18 +40,19 @@ def cost_plane(result: Estimate, runs: Sequence[Published], *, palette: Palette 
     axes.plot(x, TOKENS_PER_PARAMETER * x, color=palette.rate, linewidth=1, linestyle="--",
               label="compute-optimal, 20 tokens a parameter")  # fmt: skip
     axes.scatter(sizes[1:], lengths[1:], s=14, color=palette.held_out, label="published runs")
-    for run in sorted(runs, key=lambda run: -run.hours)[:LABELLED]:
+    places = {(run.parameters, run.tokens): run for run in runs}
+    for run in sorted(places.values(), key=lambda run: -run.hours)[:LABELLED]:
         axes.annotate(run.name, (run.parameters, run.tokens), fontsize=6.5, color=palette.ink,
                       xytext=(4, 3), textcoords="offset points")  # fmt: skip
     axes.scatter(sizes[:1], lengths[:1], s=120, marker="*", color=palette.ink, zorder=5,
                  label=f"this plan, ${count(result.figures['cost_usd'].mid)}")  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
     told = FuncFormatter(lambda value, _: count(value))
     axes.xaxis.set_major_formatter(told)
     axes.yaxis.set_major_formatter(told)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("active parameters", color=palette.ink)
     axes.set_ylabel("tokens", color=palette.ink)
     axes.set_title(
@@ -76,6 +80,8 @@ def break_even(
     told = FuncFormatter(lambda value, _: count(value))
     axes.xaxis.set_major_formatter(told)
     axes.yaxis.set_major_formatter(told)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("queries answered (the line: one year of yours)", color=palette.ink)
     axes.set_ylabel("US dollars in all", color=palette.ink)
     axes.legend(facecolor=palette.paper, edgecolor="none", labelcolor=palette.ink, fontsize=8)
