@@ -42,12 +42,13 @@ def test_it_loads_no_torch_and_no_numpy():
 
 
 @pytest.mark.parametrize("words", [
-    "--params 0", "--params=-7b", "--params nan", "--params 7b --mfu 1.5",
-    "--params 7b --gpu banana",     "--params 7b --gpus 0", "--params 7b --days=-1", "--params 7b --gpus 6 --tp 4", "",
-    "--params 7b --zero 4", "--model llama-9", "--params 7b --active 8b", "--budget 0",
+    "", "--params 0", "--params=-7b", "--params nan", "--params 7b --mfu 1.5",
+    "--params 7b --gpu banana", "--params 7b --gpus 0", "--params 7b --days=-1",
+    "--params 7b --gpus 6 --tp 4", "--params 7b --zero 4", "--params 7b --active 8b",
     "--params 7b --context 0", "--params 7b --epochs inf --stage lora",
-    "--params 7b --kwh-price=-1", "--params 7b --batch-tokens 5", "--runs nope.csv --out out.csv", "--runs nope.csv",
-    "--params 7b --plot /nowhere/at/all.png", "--params 7b --model gpt2",
+    "--params 7b --kwh-price=-1", "--params 7b --batch-tokens 5", "--params 7b --model gpt2",
+    "--params 7b --plot /nowhere/at/all.png", "--model llama-9", "--budget 0",
+    "--runs nope.csv --out out.csv", "--runs nope.csv",
 ])  # fmt: skip
 def test_nonsense_is_refused_with_exit_code_2(words: str, capsys: pytest.CaptureFixture[str]):
     told = asked(capsys, "estimate-cost", *words.split(), code=2)
@@ -93,7 +94,7 @@ def test_a_table_of_runs_is_answered_row_by_row(tmp_path: Path, capsys: pytest.C
 
     told = asked(capsys, "estimate-cost", "--runs", str(runs), "--out", str(out))
 
-    known, vague, *others = list(csv.DictReader(out.open()))
+    known, vague, *others = csv.DictReader(out.read_text().splitlines())
     assert told["without_prediction"] == 3
     assert float(known["gpu_hours_low"]) < float(known["gpu_hours_mid"])
     assert float(vague["gpu_hours_high"]) / float(vague["gpu_hours_low"]) > float(
