@@ -43,7 +43,8 @@ GENERIC = {
 FILLERS = re.compile(
     r"nvidia|google|amd|intel|huawei|geforce|tesla|instinct|cloud|hbm\w*|gpu|[\W_]"
 )
-# What a chip without a measured matmul rate is taken to reach: A100 87 %, B200 78 %.
+# What a chip without a measured matmul rate is taken to reach where its vendor has no other that
+# was measured: A100 87 %, B200 78 %. AMD's three reach 51 to 63 %.
 USUAL_CEILING = 0.83
 
 
@@ -101,7 +102,14 @@ class Accelerator:
     @property
     def ceiling(self) -> float:
         """The share of the 16-bit peak that a large matrix product reaches."""
-        return self.matmul * 1e12 / self.half_peak if self.matmul else USUAL_CEILING
+        if self.matmul:
+            return self.matmul * 1e12 / self.half_peak
+        siblings = [
+            one.ceiling
+            for one in accelerators().values()
+            if one.vendor == self.vendor and one.matmul
+        ]
+        return sum(siblings) / len(siblings) if siblings else USUAL_CEILING
 
     @property
     def has_fast_links(self) -> bool:
