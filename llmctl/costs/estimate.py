@@ -13,7 +13,15 @@ from llmctl.costs import throughput
 from llmctl.costs.accelerators import Accelerator, Precision
 from llmctl.costs.energy import DEFAULT_COUNTRY, DEFAULT_PUE, carbon, country, energy
 from llmctl.costs.flops import Flops, Stage
-from llmctl.costs.memory import Layout, Memory, check_layout, choose_layout, fits, memory
+from llmctl.costs.memory import (
+    Layout,
+    Memory,
+    check_layout,
+    choose_layout,
+    fits,
+    memory,
+    tightest_layout,
+)
 from llmctl.costs.network import Network
 from llmctl.costs.prices import Price, Prices, Tier
 from llmctl.costs.profiles import Setting, profile
@@ -119,7 +127,12 @@ def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
         adapter_parameters=adapter,
         wish=replace(plan.layout, gpus=gpus),
     )
-    shown = layout or replace(plan.layout, gpus=gpus, recompute="full")
+    shown = layout or tightest_layout(
+        plan.network,
+        stage=plan.stage,
+        wish=replace(plan.layout, gpus=gpus),
+        adapter_parameters=adapter,
+    )
     need = memory(plan.network, stage=plan.stage, layout=shown, adapter_parameters=adapter)
     rent = _rent(plan, prices)
     notes = tuple(_notes(plan, rate, need))

@@ -218,6 +218,19 @@ def choose_layout(
     return None
 
 
+def tightest_layout(
+    network: Network, *, stage: Stage, wish: Layout, adapter_parameters: float = 0.0
+) -> Layout:
+    """The layout over the GPUs of `wish` that needs the least memory, whether it fits or not."""
+    return min(
+        _layouts(wish.gpus, wish, network),
+        default=wish,
+        key=lambda layout: (
+            memory(network, stage=stage, layout=layout, adapter_parameters=adapter_parameters).total
+        ),
+    )
+
+
 def smallest_layouts(
     network: Network, chip: Accelerator, *, stage: Stage, adapter_parameters: float = 0.0,
     wish: Layout | None = None,

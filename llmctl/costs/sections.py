@@ -61,9 +61,10 @@ def summary(result: Estimate, lines: Sequence[Line]) -> Section:
     whole = project(list(lines))
     fit = str(result.layout) if result.layout else "does not fit in any layout that was tried"
     rate = result.rate
+    source = "the API's price" if plan.stage == "api" else "rent of the run"
     rows = [
         ("money", usd(figures["cost_usd"].mid), between(figures["cost_usd"], usd),
-         f"rent of the run; whole project {usd(whole.mid)}"),
+         f"{source}; whole project {usd(whole.mid)}"),
         ("time", days(figures["days"].mid), between(figures["days"], days),
          f"{hours(figures['gpu_hours'].mid)} GPU-hours"),
         ("energy", kwh(figures["energy_kwh"].mid), between(figures["energy_kwh"], kwh),
@@ -93,7 +94,7 @@ def time(result: Estimate) -> Section:
     rate, took = result.rate, result.figures["gpu_hours"]
     per_gpu = rate.flops_per_second / rate.goodput / (result.flops.model / result.plan.tokens)
     rows = [
-        (f"dense {rate.precision} peak", f"{rate.peak / 1e12:,.0f} TFLOP/s"),
+        (f"dense {rate.precision} peak", f"{rate.peak / 1e12:,.3g} TFLOP/s"),
         (f"MFU ({rate.source})", f"{rate.mfu:.1%}"),
         ("tokens a second and GPU, while it trains", f"{per_gpu:,.0f}"),
         ("goodput: share of the time that it trains", f"{rate.goodput:.0%}"),

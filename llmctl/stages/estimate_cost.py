@@ -187,7 +187,8 @@ def _single(config: EstimateCost, prices: Prices) -> dict[str, Any]:
     notes += result.notes
     if told := sections.stale(result):
         notes.append(told)
-    _print(result, lines, prices, notes)
+    if not console.is_json:
+        _print(result, lines, prices, notes)
     if config.compare:
         console.data()
         _table(sections.comparison(compared))
