@@ -11,7 +11,7 @@ from typing import Any
 
 from llmctl.costs import network as networks
 from llmctl.costs.accelerators import PRECISIONS, Precision, accelerator
-from llmctl.costs.estimate import Plan, estimate
+from llmctl.costs.estimate import BENCHMARK, Plan, estimate
 from llmctl.costs.flops import Stage
 from llmctl.costs.tables import Row
 from llmctl.errors import ConfigError
@@ -114,7 +114,7 @@ def plan_of(row: Row) -> tuple[Plan, list[str]]:
         stage=stage,
         gpus=int(gpus) if gpus else None,
         precision=_precision(row.get("precision", ""), stage, is_benchmark=is_benchmark),
-        profile="mlperf" if is_benchmark else None,
+        profile=BENCHMARK if is_benchmark else None,
         year=int(year) if year else None,
         rank=rank,
         doubt=doubt,

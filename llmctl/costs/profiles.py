@@ -30,7 +30,7 @@ UNSAID: Precision = "fp8"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What makes two runs alike."""
+    """What makes two runs alike; nothing is held against a year or a recompute that is not said."""
 
     stage: Stage
     active: float
@@ -40,13 +40,15 @@ class Setting:
     gpus: float
     precision: Precision
     recompute: Recompute | None
-    year: int
+    year: int | None
 
     def distance(self, other: "Setting") -> float:
         """0 for runs that should be equally fast; weights fall as e^-distance."""
         apart = 0.0
         for name, reach in REACH.items():
             mine, its = getattr(self, name), getattr(other, name)
+            if mine is None or its is None:
+                continue
             gap = mine - its if name == "year" else math.log(mine / its)
             apart += (gap / reach) ** 2
         apart += OTHER_CHIP * (self.chip.name != other.chip.name)

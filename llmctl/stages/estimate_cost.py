@@ -101,6 +101,10 @@ class EstimateCost:
         None, help="A measured stack: llm-foundry, torchtitan, maxtext, megatron, mlperf",
         panel="Machine", metavar="STACK", rare=True,
     )  # fmt: skip
+    goodput: float | None = knob(
+        None, help="Share of the time that it trains, 0 to 1 (default: by GPUs and year)",
+        panel="Machine", rare=True,
+    )  # fmt: skip
     calibrate: bool = knob(
         False, help="Time a matrix product and a few steps, and estimate for this machine",
         panel="Machine", rare=True,
@@ -301,6 +305,7 @@ def _plan(config: EstimateCost, notes: list[str], *, network: Network | None = N
         mfu=config.mfu,
         tokens_per_second=_measured_rate(config),
         profile=config.profile,
+        goodput=config.goodput,
         api=config.api,
         price=config.price,
         tier=config.tier,
