@@ -108,6 +108,12 @@ def _use(config: Decide) -> Use:
     from llmctl.costs.advice import Use
 
     criteria = {name: _answer(name, getattr(config, name)) for name in QUESTIONS}
+    assumed = [name for name in QUESTIONS if getattr(config, name) is None and not _can_ask()]
+    if assumed:
+        told = (
+            f"{name.replace('_', ' ')}: {'yes' if criteria[name] else 'no'}" for name in assumed
+        )
+        console.note(f"not said, so assumed: {', '.join(told)}")
     return Use(
         examples=config.examples,
         queries_per_day=config.queries_per_day,
@@ -126,10 +132,15 @@ def _answer(name: str, given: bool | None) -> bool:
     question, usual = QUESTIONS[name]
     if given is not None:
         return given
-    if console.is_json or console.is_quiet or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not _can_ask():
         return usual
     said = input(f"{question}? [{'Y/n' if usual else 'y/N'}] ").strip().casefold()
     return said.startswith("y") if said else usual
+
+
+def _can_ask() -> bool:
+    is_talk = not (console.is_json or console.is_quiet)
+    return is_talk and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _print(found: list[Option], use: Use) -> None:
