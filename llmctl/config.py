@@ -20,7 +20,9 @@ from llmctl.errors import ConfigError
 from llmctl.registry import load, look_up, plug_ins, suggest
 from llmctl.values import NONE, choices, expected, fit, is_choice, is_optional, read
 
-Panel = Literal["Input", "Output", "Model", "Training", "Text", "Sampling", "Machine", "Report"]
+Panel = Literal[
+    "Input", "Output", "Model", "Training", "Text", "Sampling", "Machine", "Money", "Report"
+]
 Config = TypeVar("Config")
 
 COUNT = re.compile(r"([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e\+?[0-9]{1,2})?\s*([kmbgt]?)", re.IGNORECASE)
@@ -40,6 +42,7 @@ class Knob:
     metavar: str | None = None
     parse: Callable[[str], Any] | None = None
     choices_from: str | None = None
+    json_config: bool = False
 
 
 class Derived(NamedTuple):
@@ -62,6 +65,7 @@ def knob(
     metavar: str | None = None,
     parse: Callable[[str], Any] | None = None,
     choices_from: str | None = None,
+    json_config: bool = False,
 ) -> Any:
     """Declare a knob of a stage.
 
@@ -70,6 +74,7 @@ def knob(
     knob with `identity=False` never decides whether an artifact is the same. `parse` reads the
     value from text, as `parse_count` does. `choices_from` is the address of a table of
     dataclasses ("module:TABLE"): the knob holds one of them, and the command becomes a group.
+    The one with `json_config` takes the path that `--config` names where that is a JSON file.
     """
     about = Knob(
         help=help,
@@ -81,6 +86,7 @@ def knob(
         metavar=metavar,
         parse=parse,
         choices_from=choices_from,
+        json_config=json_config,
     )
     if factory is not None:
         return dataclasses.field(default_factory=factory, metadata={"knob": about})

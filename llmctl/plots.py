@@ -61,14 +61,25 @@ DARK = Palette(
 
 def loss_curve(rows: Sequence[Row], *, palette: Palette = LIGHT) -> bytes:
     """A training run as a PNG of 1200 x 705 pixels."""
-    figure = Figure(figsize=INCHES, dpi=DPI, facecolor=palette.paper, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(palette)
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     for axes in (losses, rates):
-        _dress(axes, palette)
+        dress(axes, palette)
     _draw_losses(losses, rows, palette)
     _draw_bits_per_byte(losses, rows, palette)
     _draw_rates(rates, rows, palette)
+    return to_png(figure)
+
+
+def blank(palette: Palette = LIGHT) -> Figure:
+    """An empty figure of 1200 x 705 pixels."""
+    figure = Figure(figsize=INCHES, dpi=DPI, facecolor=palette.paper, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
@@ -139,7 +150,8 @@ def _line(values: np.ndarray, color: str) -> dict[str, Any]:
     return {"color": color, "linewidth": 1.6, "marker": marker, "markersize": 4}
 
 
-def _dress(axes: Axes, palette: Palette) -> None:
+def dress(axes: Axes, palette: Palette) -> None:
+    """Paper, grid and ink of the house on axes; no frame."""
     axes.set_facecolor(palette.paper)
     axes.grid(visible=True, color=palette.faint, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -74,7 +74,13 @@ class Form(NamedTuple):
         return [*chosen, *spread(self.cls)]
 
     def read(self, path: Path) -> dict[str, Any]:
-        """The part of a TOML file that speaks to this command: its table, else the whole file."""
+        """The part of a TOML file that speaks to this command: its table, else the whole file.
+
+        A JSON file, such as a model's config.json, is what the knob for it names.
+        """
+        leaf = next((one for one in knobs(self.cls) if one.knob.json_config), None)
+        if leaf and path.suffix == ".json":
+            return {leaf.key: str(path)}
         document = toml.load(path)
         if self.tables.isdisjoint(document.keys() - {leaf.key for leaf in knobs(self.cls)}):
             return document

@@ -41,6 +41,16 @@ COMMANDS = {
         "chat": ("llmctl.stages.chat:Chat", "Talk with a model"),
         "generate": ("llmctl.stages.generate:Generate", "Let a model write on from a prompt"),
     },
+    "Plan": {
+        "estimate-cost": (
+            "llmctl.stages.estimate_cost:EstimateCost",
+            "Say what a training run takes: time, memory, energy and money, each with its interval",
+        ),
+        "decide": (
+            "llmctl.stages.decide:Decide",
+            "Should I fine-tune at all? Compare the ways by money, days and break-even",
+        ),
+    },
     "Look": {
         "show": ("llmctl.stages.show:Show", "List the artifacts of the workspace, or look at one"),
         "verify": (

@@ -1,0 +1,360 @@
+"""A plan of training -> what it takes: FLOPs, time, memory, energy, carbon, money, each a Quantity.
+
+The one place where the parts of the room meet. Speaks of one run; what a project costs around it
+is in `project`.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from llmctl.costs import flops as flops_of
+from llmctl.costs import throughput
+from llmctl.costs.accelerators import Accelerator, Precision
+from llmctl.costs.energy import DEFAULT_COUNTRY, DEFAULT_PUE, carbon, country, energy
+from llmctl.costs.flops import Flops, Stage
+from llmctl.costs.memory import (
+    Layout,
+    Memory,
+    check_layout,
+    choose_layout,
+    fits,
+    memory,
+    tightest_layout,
+)
+from llmctl.costs.network import Network
+from llmctl.costs.prices import Price, Prices, Tier
+from llmctl.costs.profiles import Setting, profile
+from llmctl.costs.quantity import Quantity, around, exact
+from llmctl.costs.throughput import Knobs, Rate
+from llmctl.errors import ConfigError
+from llmctl.registry import suggest
+
+FIRST_YEAR, LAST_YEAR = 2012, 2040
+# More than any cluster has: a plan that needs them is none.
+MOST_GPUS = 10_000_000
+# Submissions are timed from start to stop, evaluation included, and do not fail.
+BENCHMARK = "mlperf"
+# Experts are fed unevenly and sent over the network, more so in some stacks than in others.
+MIXTURE_DOUBT = 1.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be trained, on what, and what is known of it already.
+
+    `tokens` are those that pass the network, epochs included. Of `gpus` and `days` one at most;
+    with `days` the GPUs are found. `mfu` and `tokens_per_second` (over all GPUs) are measured
+    rates, `profile` names a measured stack; a plan has one of them at most. `goodput` is the share
+    of the time that it trains, `price` US dollars a GPU-hour. `doubt` widens the interval; `knobs`
+    are those of the prior.
+    """
+
+    network: Network
+    tokens: float
+    chip: Accelerator
+    stage: Stage = "pretrain"
+    gpus: int | None = None
+    days: float | None = None
+    precision: Precision = "bf16"
+    year: int | None = None
+    mfu: float | None = None
+    tokens_per_second: float | None = None
+    profile: str | None = None
+    goodput: float | None = None
+    api: str | None = None
+    price: float | None = None
+    tier: Tier | None = None
+    country: str = DEFAULT_COUNTRY
+    pue: float = DEFAULT_PUE
+    rank: int = 16
+    layout: Layout = field(default_factory=Layout)
+    doubt: float = 1.0
+    knobs: Knobs = field(default_factory=Knobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The answer. `layout` is None where no layout that was tried fits the GPUs."""
+
+    plan: Plan
+    flops: Flops
+    rate: Rate
+    gpus: int
+    layout: Layout | None
+    memory: Memory
+    figures: dict[str, Quantity]
+    rent: Price
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract of `--json`."""
+        rate = self.rate
+        whole = around(
+            rate.mfu,
+            rate.spread,
+            f"of the dense {rate.precision} peak",
+            formula="model FLOPs / (GPU-seconds x peak), while it trains",
+            source=rate.source,
+        )
+        return {
+            **{name: one.to_dict() for name, one in self.figures.items()},
+            "mfu": whole.to_dict() | {"goodput": rate.goodput, "why": list(rate.why)},
+            "notes": list(self.notes),
+        }
+
+
+def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
+    """What a plan takes; ConfigError for one that makes no sense."""
+    _check(plan)
+    prices = prices or Prices()
+    adapter = 0.0
+    if plan.stage in flops_of.ADAPTED:
+        adapter = flops_of.adapter_parameters(plan.network, plan.rank)
+    work = flops_of.training_flops(
+        plan.network,
+        stage=plan.stage,
+        tokens=plan.tokens,
+        recompute=plan.layout.recompute,
+        adapter_parameters=adapter,
+    )
+    gpus = _gpus(plan, work, adapter)
+    rate = _rate(plan, work, gpus)
+    if plan.goodput is not None:
+        rate = replace(rate, goodput=plan.goodput)
+    hours = _gpu_hours(plan, work, rate)
+    layout = choose_layout(
+        plan.network,
+        plan.chip,
+        stage=plan.stage,
+        gpus=gpus,
+        adapter_parameters=adapter,
+        wish=replace(plan.layout, gpus=gpus),
+    )
+    shown = layout or tightest_layout(
+        plan.network,
+        stage=plan.stage,
+        wish=replace(plan.layout, gpus=gpus),
+        adapter_parameters=adapter,
+    )
+    need = memory(plan.network, stage=plan.stage, layout=shown, adapter_parameters=adapter)
+    rent = _rent(plan, prices)
+    notes = tuple(_notes(plan, rate, need))
+    figures = _figures(plan, work, gpus, hours, need, rent)
+    if plan.stage == "api":
+        figures["cost_usd"] = api_price(plan, prices)
+    return Estimate(
+        plan=plan,
+        flops=work,
+        rate=rate,
+        gpus=gpus,
+        layout=layout,
+        memory=need,
+        figures=figures,
+        rent=rent,
+        notes=notes,
+    )
+
+
+def _figures(
+    plan: Plan, work: Flops, gpus: int, hours: Quantity, need: Memory, rent: Price
+) -> dict[str, Quantity]:
+    per_parameter = work.per_parameter
+    kilowatt_hours = energy(hours, plan.chip, plan.pue)
+    return {
+        "flops": Quantity(
+            work.simple,
+            work.simple,
+            work.model_full_attention,
+            "FLOP",
+            f"{per_parameter:g} x active parameters x tokens; high: with all of attention",
+            "arXiv 2001.08361; attention as in arXiv 2204.02311, appendix B",
+        ),
+        "gpu_hours": hours,
+        "days": hours.scaled(1 / gpus / 24, unit="days", formula=f"GPU-hours / {gpus:,} GPUs / 24"),
+        "gpus": exact(gpus, "GPUs", "given, or the fewest that make sense", plan.chip.name),
+        "cost_usd": hours.times(
+            rent.quantity,
+            unit="USD",
+            formula=f"GPU-hours x {rent.quantity.mid:g} USD",
+            source=f"rent: {rent.quantity.source} ({rent.date})",
+        ),
+        "energy_kwh": kilowatt_hours,
+        "tco2e": carbon(kilowatt_hours, country(plan.country)),
+        "memory_per_gpu_gb": around(
+            need.total,
+            0.15,
+            "GB",
+            formula=" + ".join(need.components),
+            source="arXiv 1910.02054, section 3; arXiv 2205.05198, section 4",
+        ),
+    }
+
+
+def api_price(plan: Plan, prices: Prices) -> Quantity:
+    """What a provider asks for the training tokens: the one named, or all between the ends."""
+    millions = plan.tokens / 1e6
+    listed = {item: prices.get("api-tuning", item) for item in prices.items("api-tuning")}
+    if plan.api is not None:
+        wanted = [item for item in listed if plan.api.casefold() in item.casefold()]
+        if not wanted:
+            raise ConfigError(f"no API `{plan.api}` is listed", hint=suggest(plan.api, listed))
+        chosen = listed[wanted[0]]
+        formula = f"{millions:,.3g} M training tokens x {chosen.quantity.mid:g} USD ({wanted[0]})"
+        source = f"{chosen.quantity.source} ({chosen.date})"
+        return chosen.quantity.scaled(millions, unit="USD", formula=formula, source=source)
+    each = sorted(price.quantity.mid for price in listed.values())
+    mid = each[len(each) // 2]
+    formula = f"{millions:,.3g} M training tokens x {mid:g} USD, the middle of {len(each)} APIs"
+    return Quantity(
+        each[0] * millions, mid * millions, each[-1] * millions, "USD", formula,
+        "price pages of 2026, see `tables/prices.csv`",
+    )  # fmt: skip
+
+
+def _check(plan: Plan) -> None:
+    for name in ("tokens", "days", "gpus", "tokens_per_second", "price"):
+        value = getattr(plan, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"`{name}` cannot be {value:g}", hint="say a number above zero")
+    if plan.gpus is not None and plan.days is not None:
+        raise ConfigError(
+            "`--gpus` and `--days` are both given: each follows from the other",
+            hint="leave one of them out",
+        )
+    rates = (plan.mfu, plan.tokens_per_second, plan.profile)
+    if sum(rate is not None for rate in rates) > 1:
+        raise ConfigError(
+            "more than one rate is given", hint="give an MFU, tokens a second or a profile"
+        )
+    ranges = {
+        "year": (plan.year, FIRST_YEAR, LAST_YEAR, ""),
+        "mfu": (plan.mfu, 1e-6, 1, "; a share of the dense peak: is yours of a sparse one?"),
+        "goodput": (plan.goodput, 0.01, 1, ""),
+        "pue": (plan.pue, 1, 3, ""),
+        "rank": (plan.rank, 1, 65_536, ""),
+        "context": (plan.network.context, 1, 1e9, ""),
+    }
+    for name, (value, least, most, more) in ranges.items():
+        if value is not None and not least <= value <= most:
+            raise ConfigError(
+                f"`{name}` cannot be {value:g}", hint=f"it is between {least:g} and {most:g}{more}"
+            )
+    check_layout(plan.network, plan.layout)
+
+
+def _gpus(plan: Plan, work: Flops, adapter: float) -> int:
+    """As given; else what makes the days; else what such runs take, and at least what fits."""
+    if plan.gpus is not None:
+        return plan.gpus
+    unit = plan.layout.tp * plan.layout.pp
+    if plan.days is not None:
+        return _gpus_for(plan, work, unit)
+    smallest = choose_layout(
+        plan.network, plan.chip, stage=plan.stage, adapter_parameters=adapter, wish=plan.layout
+    )
+    least = smallest.gpus if smallest else 1
+    if plan.stage != "pretrain":
+        return least * unit if least % unit else least
+    return max(throughput.typical_gpus(plan.chip, work.model, plan.stage), least, unit)
+
+
+def _gpus_for(plan: Plan, work: Flops, unit: int) -> int:
+    """The fewest GPUs that finish in time: more GPUs are slower each, so counts are tried."""
+    gpus = unit
+    for _ in range(200):
+        rate = _rate(plan, work, gpus)
+        wanted = work.model / rate.flops_per_second / 86_400 / (plan.days or 1)
+        if wanted <= gpus:
+            return gpus
+        if wanted > MOST_GPUS:
+            break
+        gpus = max(gpus + unit, math.ceil(wanted / unit) * unit)
+    raise ConfigError(f"no number of GPUs makes it in {plan.days:g} days", hint="give it more days")
+
+
+def _rate(plan: Plan, work: Flops, gpus: int) -> Rate:
+    chip, precision = plan.chip, plan.precision
+    if plan.tokens_per_second is not None:
+        rate = throughput.measured(
+            chip,
+            flops_per_token=work.model / plan.tokens,
+            tokens_per_second=plan.tokens_per_second,
+            gpus=gpus,
+            precision=precision,
+            year=plan.year,
+        )
+        if rate.mfu > 1:
+            raise ConfigError(
+                f"{plan.tokens_per_second:,.0f} tokens/s on {gpus} x {chip.name} would be"
+                f" {rate.mfu:.0%} of its dense peak",
+                hint="is the rate of more GPUs, or the precision another?",
+            )
+        return rate
+    if plan.mfu is not None:
+        return throughput.given(chip, plan.mfu, gpus=gpus, precision=precision, year=plan.year)
+    if plan.profile is not None:
+        rate = profile(plan.profile, _setting(plan, gpus))
+        if plan.profile == BENCHMARK:
+            return rate
+        return replace(rate, goodput=throughput.goodput_of(gpus, plan.year))
+    rate = throughput.prior(
+        chip,
+        active=plan.network.active,
+        gpus=gpus,
+        precision=precision,
+        year=plan.year,
+        knobs=plan.knobs,
+    )
+    return throughput.for_stage(rate, plan.stage)
+
+
+def _setting(plan: Plan, gpus: int) -> Setting:
+    return Setting(
+        stage="lora" if plan.stage in flops_of.ADAPTED else "pretrain",
+        active=plan.network.active,
+        total=plan.network.total,
+        context=plan.network.context,
+        chip=plan.chip,
+        gpus=gpus,
+        precision=plan.chip.precision(plan.precision),
+        recompute=plan.layout.recompute,
+        year=plan.year,
+    )
+
+
+def _gpu_hours(plan: Plan, work: Flops, rate: Rate) -> Quantity:
+    hours = work.model / rate.flops_per_second / 3600
+    formula = (
+        f"{work.model:.3g} FLOP / ({rate.peak / 1e12:,.0f} TFLOP/s dense {rate.precision}"
+        f" x MFU {rate.mfu:.3f} x goodput {rate.goodput:.2f} x 3600)"
+    )
+    source = f"{rate.source}: {'; '.join(rate.why)}"
+    doubt = plan.doubt
+    if plan.network.is_mixture and rate.source == "prior":
+        doubt *= MIXTURE_DOUBT
+    return around(hours, rate.spread * doubt, "GPU-hours", formula=formula, source=source)
+
+
+def _rent(plan: Plan, prices: Prices) -> Price:
+    if plan.price is not None:
+        return Price(exact(plan.price, "USD/GPU-hour", "given", "given"), "9999-12")
+    return prices.rent(plan.chip, year=plan.year).at(plan.tier)
+
+
+def _notes(plan: Plan, rate: Rate, need: Memory):
+    if rate.precision != plan.precision:
+        yield f"{plan.chip.name} has no {plan.precision}: {rate.precision} is used"
+    ceiling = plan.chip.ceiling
+    if rate.precision in ("bf16", "fp16") and rate.mfu > ceiling:
+        yield (
+            f"MFU {rate.mfu:.0%} is above what a bare matrix product reaches on"
+            f" {plan.chip.name} ({ceiling:.0%})"
+        )
+    if not fits(need, plan.chip):
+        yield (
+            f"does not fit: {need.needed:,.0f} GB a GPU are needed, {plan.chip.name} has"
+            f" {plan.chip.memory:g}"
+        )
+    if plan.chip.is_generic:
+        yield f"which variant is not said: {plan.chip.name} is taken, the interval is wider"

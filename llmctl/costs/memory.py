@@ -1,0 +1,272 @@
+"""A network, a kind of training and a layout -> gigabytes per GPU by component, and what fits.
+
+States as in ZeRO (arXiv 1910.02054, section 3) and activations tensor by tensor as in Korthikanti
+et al. (arXiv 2205.05198, section 4), with the real width of gated MLPs and with flash attention.
+All in GB of 1e9 bytes, as an allocator counts them; `fits` leaves room for what it does not count.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from llmctl.costs.accelerators import Accelerator
+from llmctl.costs.flops import ADAPTED, Recompute, Stage
+from llmctl.costs.network import Network
+from llmctl.errors import ConfigError
+
+Optimizer = Literal["adamw", "adamw-8bit", "adamw-bf16", "muon"]
+
+# Bytes a trained parameter: weight, gradient, master and moments.
+STATES: Mapping[Optimizer, tuple[float, float, float]] = {
+    "adamw": (2, 2, 12),
+    "adamw-8bit": (2, 2, 6),
+    "adamw-bf16": (2, 2, 4),
+    "muon": (2, 2, 8),
+}
+# NF4 with its absolute maxima per block of 64; 0.52 where these are quantised again.
+NF4_BYTES = 0.56
+# Logits in 16 bits, in float32 for the loss, and their gradient.
+LOGIT_BYTES = 8
+# litgpt's QLoRA against its LoRA at equal length: weights unpacked for each product stay a while.
+QLORA_ACTIVATIONS = 1.3
+# The CUDA context, collectives and kernels; and what the allocator loses between its blocks.
+CONTEXT_GB = 1.5
+FRAGMENTATION = 1.07
+NODE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a run is laid over its GPUs. `micro_batch` counts sequences on a GPU at a time.
+
+    `loads_whole`: every GPU holds all weights before they are cut, as older frameworks load.
+    """
+
+    gpus: int = 1
+    zero: int = 0
+    tp: int = 1
+    pp: int = 1
+    micro_batch: int = 1
+    recompute: Recompute = "none"
+    optimizer: Optimizer = "adamw"
+    chunked_loss: bool = False
+    loads_whole: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("gpus", "tp", "pp", "micro_batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"`{name}` cannot be {getattr(self, name)}", hint="it must be at least 1"
+                )
+        if not 0 <= self.zero <= 3:
+            raise ConfigError(f"there is no ZeRO stage {self.zero}", hint="it is 0, 1, 2 or 3")
+        if self.gpus % (self.tp * self.pp):
+            raise ConfigError(
+                f"{self.gpus} GPUs cannot be cut into {self.tp} x {self.pp} (tp x pp)",
+                hint=f"take a multiple of {self.tp * self.pp} GPUs",
+            )
+        if self.zero >= 2 and self.pp > 1:
+            raise ConfigError(
+                f"ZeRO {self.zero} with {self.pp} pipeline stages would gather gradients at every"
+                " micro-batch",
+                hint="take ZeRO 1 with pipeline stages, or no pipeline",
+            )
+
+    @property
+    def replicas(self) -> int:
+        """The data-parallel degree: by this, and not by all GPUs, ZeRO divides."""
+        return self.gpus // (self.tp * self.pp)
+
+    def __str__(self) -> str:
+        parts = [f"{self.gpus} GPU{'s' * (self.gpus > 1)}"]
+        parts += [f"ZeRO-{self.zero}"] * bool(self.zero)
+        parts += [f"TP {self.tp}"] * (self.tp > 1) + [f"PP {self.pp}"] * (self.pp > 1)
+        parts += {"none": [], "selective": ["selective recompute"], "full": ["full recompute"]}[
+            self.recompute
+        ]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """GB per GPU by component, and while weights are loaded; `total` is the allocator's peak."""
+
+    components: Mapping[str, float]
+    loading: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The peak of the allocations."""
+        return max(sum(self.components.values()), self.loading)
+
+    @property
+    def needed(self) -> float:
+        """What the card must have."""
+        return self.total * FRAGMENTATION + CONTEXT_GB
+
+
+def check_layout(network: Network, layout: Layout) -> None:
+    """ConfigError for a layout that this network cannot have."""
+    if layout.pp > network.layers:
+        raise ConfigError(
+            f"{network.layers} layers cannot be cut into {layout.pp} pipeline stages",
+            hint=f"take at most {network.layers}",
+        )
+    if network.is_exact and network.heads % layout.tp:
+        raise ConfigError(
+            f"{network.heads} heads cannot be cut over {layout.tp} GPUs (tp)",
+            hint=f"`--tp` must divide {network.heads}",
+        )
+
+
+def memory(
+    network: Network, *, stage: Stage, layout: Layout, adapter_parameters: float = 0.0
+) -> Memory:
+    """The memory of one GPU, the fullest one of a pipeline."""
+    shared = layout.tp * layout.pp
+    held = network.total / shared
+    tables = min(network.vocabulary * network.width * (1 if network.tied else 2), network.total / 2)
+    components: dict[str, float] = {}
+    weight, gradient, moments = STATES[layout.optimizer]
+    trained = held
+    if stage in ADAPTED:
+        trained = adapter_parameters / shared
+        frozen = 2.0 * held
+        if stage == "qlora":
+            frozen = (NF4_BYTES * (network.total - tables) + 2 * tables) / shared
+        components["frozen weights"] = frozen / (layout.replicas if layout.zero == 3 else 1)
+    name = "adapters" if stage in ADAPTED else "weights"
+    components[name] = weight * trained / (layout.replicas if layout.zero == 3 else 1)
+    components["gradients"] = gradient * trained / (layout.replicas if layout.zero >= 2 else 1)
+    components["optimizer"] = moments * trained / (layout.replicas if layout.zero >= 1 else 1)
+    if stage == "prefer":
+        reference = 2.0 * held
+        components["reference model"] = reference / (layout.replicas if layout.zero == 3 else 1)
+    if layout.zero == 3 and layout.replicas > 1:
+        # Two layers are gathered at a time, the one at work and the next, and the tables always.
+        each = NF4_BYTES if stage == "qlora" else 2.0
+        layers = 2 * each * (network.total - tables) / network.layers
+        components["gathered layers"] = (layers + 2.0 * tables) / shared
+    components["activations"] = _activations(network, layout) * (
+        QLORA_ACTIVATIONS if stage == "qlora" and layout.recompute == "none" else 1
+    )
+    components["logits"] = _logits(network, layout)
+    loading = 0.0
+    if layout.loads_whole and layout.zero == 3:
+        loading = 2 * network.total * (1 + 1 / layout.replicas) / 1e9
+    return Memory({key: value / 1e9 for key, value in components.items()}, loading)
+
+
+def layer_bytes_per_token(network: Network) -> float:
+    """Activations that a layer keeps of a token for the way back, in bytes, with 16-bit numbers.
+
+    Two norms with input and output, queries, keys, values, the heads' output; in the MLP its
+    inner width twice, or four times where it is gated.
+    """
+    kv = network.kv_heads * network.head_width
+    attention = 2 * (2 * network.attention_width + 2 * kv)
+    inner = 8 if network.matrices == 3 else 4
+    return 8 * network.width + attention + inner * network.mlp_width
+
+
+def _activations(network: Network, layout: Layout) -> float:
+    tokens = layout.micro_batch * network.context
+    layers = network.layers / layout.pp
+    # A pipeline of p stages keeps p micro-batches on its first stage (one forward, one backward).
+    alive = min(layout.pp, network.layers)
+    per_layer = layer_bytes_per_token(network)
+    border = 2.0 * network.width
+    if layout.recompute == "full":
+        kept = layers * border * alive / layout.tp + per_layer / layout.tp
+    elif layout.recompute == "selective":
+        kept = (layers * (per_layer - 4 * network.mlp_width)) * alive / layout.tp
+    else:
+        kept = layers * per_layer * alive / layout.tp
+    return tokens * kept
+
+
+def _logits(network: Network, layout: Layout) -> float:
+    tokens = layout.micro_batch * network.context
+    chunk = 8 if layout.chunked_loss else 1
+    return tokens * network.vocabulary * LOGIT_BYTES / layout.tp / chunk
+
+
+def fits(need: Memory, chip: Accelerator) -> bool:
+    """Whether a card holds it, with what the allocator does not see."""
+    return need.needed <= chip.memory
+
+
+def choose_layout(
+    network: Network,
+    chip: Accelerator,
+    *,
+    stage: Stage,
+    gpus: int | None = None,
+    adapter_parameters: float = 0.0,
+    wish: Layout | None = None,
+) -> Layout | None:
+    """The simplest layout that fits, the fewest GPUs first; None where none of the tried ones does.
+
+    `wish` holds what the user has said of it already.
+    """
+    wish = wish or Layout()
+    for layout in _layouts(gpus, wish, network):
+        need = memory(network, stage=stage, layout=layout, adapter_parameters=adapter_parameters)
+        if fits(need, chip):
+            return layout
+    return None
+
+
+def tightest_layout(
+    network: Network, *, stage: Stage, wish: Layout, adapter_parameters: float = 0.0
+) -> Layout:
+    """The layout over the GPUs of `wish` that needs the least memory, whether it fits or not."""
+    return min(
+        _layouts(wish.gpus, wish, network),
+        default=wish,
+        key=lambda layout: (
+            memory(network, stage=stage, layout=layout, adapter_parameters=adapter_parameters).total
+        ),
+    )
+
+
+def smallest_layouts(
+    network: Network, chip: Accelerator, *, stage: Stage, adapter_parameters: float = 0.0,
+    wish: Layout | None = None,
+) -> list[tuple[Layout, Memory]]:  # fmt: skip
+    """For each way to cut a model (none, ZeRO, tensor and pipeline) the fewest GPUs for it."""
+    found: dict[tuple[str, str], tuple[Layout, Memory]] = {}
+    for layout in _layouts(None, wish or Layout(), network):
+        way = "ZeRO" if layout.zero else "cut" if layout.tp * layout.pp > 1 else "whole"
+        key = (way, layout.recompute)
+        if key in found:
+            continue
+        need = memory(network, stage=stage, layout=layout, adapter_parameters=adapter_parameters)
+        if fits(need, chip):
+            found[key] = (layout, need)
+    return sorted(found.values(), key=lambda pair: pair[0].gpus)
+
+
+def _layouts(gpus: int | None, wish: Layout, network: Network) -> Iterator[Layout]:
+    counts = [gpus] if gpus else [2**power for power in range(15)]
+    recomputes: list[Recompute] = ["none", "full"]
+    if wish.recompute != "none":
+        recomputes = [wish.recompute]
+    for count, recompute in itertools.product(counts, recomputes):
+        for zero, tp, pp in _cuts(count, wish, network):
+            yield replace(wish, gpus=count, zero=zero, tp=tp, pp=pp, recompute=recompute)
+
+
+def _cuts(gpus: int, wish: Layout, network: Network) -> Iterator[tuple[int, int, int]]:
+    tensor = [wish.tp] if wish.tp > 1 else [1, 2, 4, 8]
+    pipeline = [wish.pp] if wish.pp > 1 else [1, 2, 4, 8, 16]
+    zeros = [wish.zero] if wish.zero else [0, 1, 2, 3]
+    for pp, tp, zero in itertools.product(pipeline, tensor, zeros):
+        cut = tp * pp
+        is_whole = gpus % cut == 0 and tp <= NODE and pp <= network.layers
+        is_divided = not network.is_exact or network.heads % tp == 0
+        # ZeRO over one replica divides nothing; stages 2 and 3 do not go with a pipeline.
+        is_useful = zero == 0 or (gpus // cut > 1 and not (zero >= 2 and pp > 1))
+        if is_whole and is_divided and (is_useful or zero == wish.zero):
+            yield zero, tp, pp
