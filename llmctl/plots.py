@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
@@ -25,8 +24,6 @@ INCHES = (8.0, 4.7)
 DPI = 150
 # A window of a fiftieth of the run hides the noise of batches and keeps every bend that lasts.
 WINDOWS_A_RUN = 50
-# Counts are written into the cells of a confusion matrix of up to so many classes.
-MOST_LABELLED, LONGEST_LABEL = 20, 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,42 +173,3 @@ def _series(rows: Sequence[Row], key: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def confusion_matrix(
-    counts: Sequence[Sequence[int]], classes: Sequence[str], *, palette: Palette = LIGHT
-) -> bytes:
-    """True classes (rows) against predicted ones as a PNG; shades are shares of the true class."""
-    side = min(3.2 + 0.42 * len(classes), 16.0)
-    figure = Figure(
-        figsize=(side + 0.8, side), dpi=DPI, facecolor=palette.paper, layout="constrained"
-    )
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    table = np.array(counts, dtype=float)
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    shades = LinearSegmentedColormap.from_list("shares", [palette.paper, palette.train])
-    axes.imshow(shares, cmap=shades, vmin=0, vmax=1)
-    _dress(axes, palette)
-    axes.grid(visible=False)
-    size = 9.0 if len(classes) <= MOST_LABELLED else 5.0
-    places, names = range(len(classes)), [_short(name) for name in classes]
-    axes.set_xticks(places, names, rotation=45 if len(classes) > 3 else 0, fontsize=size)
-    axes.set_yticks(places, names, fontsize=size)
-    for label in axes.get_xticklabels():
-        label.set_horizontalalignment("right" if len(classes) > 3 else "center")
-    if len(classes) <= MOST_LABELLED:
-        for row, column in np.ndindex(*table.shape):
-            ink = palette.paper if shares[row, column] > 0.5 else palette.ink
-            axes.text(
-                column, row, f"{table[row, column]:,.0f}", ha="center", va="center", color=ink
-            )
-    axes.set_xlabel("predicted", color=palette.ink)
-    axes.set_ylabel("true", color=palette.ink)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"

@@ -8,7 +8,8 @@ from typing import Any
 
 from llmctl.evals.bootstrap import Difference
 from llmctl.evals.classification import Classification, Scores
-from llmctl.plots import DARK, confusion_matrix, loss_curve
+from llmctl.evals.pictures import confusion_matrix
+from llmctl.plots import DARK, loss_curve
 from llmctl.report import Picture, Section, Table, Tree, facts_table, write_report
 
 LONGEST_TEXT = 300

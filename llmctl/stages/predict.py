@@ -58,11 +58,15 @@ def run(config: Predict, workspace: Workspace) -> dict[str, Any]:
     """
     from llmctl.model.classifier_folder import is_classifier
 
-    folder = workspace.model_folder(config.model)
+    source = workspace.model_source(config.model)
+    folder = source.path
     if not is_classifier(folder):
         return _next_tokens(config, folder)
     if config.out is not None or (config.file is not None and _is_table(config.file)):
-        return _table(config, folder)
+        trained_on = None
+        if source.input.kind == "model":
+            trained_on = workspace.find("model", source.input.name).facts.get("text_column")
+        return _table(config, folder, config.text_column or trained_on)
     return _classes(config, folder)
 
 
@@ -105,7 +109,7 @@ def _classes(config: Predict, folder: Path) -> dict[str, Any]:
     return {"predictions": predictions}
 
 
-def _table(config: Predict, folder: Path) -> dict[str, Any]:
+def _table(config: Predict, folder: Path, wanted: str | None) -> dict[str, Any]:
     """The rows of a file of any size, with their classes, some at a time."""
     from llmctl.data.formats.writing import written_rows
     from llmctl.infer.classifier_engine import ClassifierEngine
@@ -117,7 +121,7 @@ def _table(config: Predict, folder: Path) -> dict[str, Any]:
     counts = dict.fromkeys(engine.classes, 0)
     rejected: list[str] = []
     with written_rows(out) as write, console.progress("classifying", unit="rows") as bar:
-        for rows, texts in _judged(config, rejected):
+        for rows, texts in _judged(config, wanted, rejected):
             scored: list[dict[str, Any]] = []
             for row, shares in zip(rows, engine.probabilities(texts), strict=True):
                 best = int(shares.argmax())
@@ -136,26 +140,31 @@ def _table(config: Predict, folder: Path) -> dict[str, Any]:
 
 
 def _judged(
-    config: Predict, rejected: list[str]
+    config: Predict, wanted: str | None, rejected: list[str]
 ) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
     """Rows and their texts, some at a time; what is no row is told."""
-    from llmctl.data.formats.rows import choose
-    from llmctl.data.labeled.table import Record, describe, nothing_read, read_records
+    from llmctl.data.labeled.columns import find_text_columns, read_text
+    from llmctl.data.labeled.table import Record, cases, describe, read_records
 
     assert config.file is not None
     found = read_records(config.file)
-    column, faults = "", []
+    columns: tuple[str, ...] = ()
+    faults: list[Any] = []
     while some := list(islice(found, ROWS_AT_ONCE)):
         faults += [one for one in some if not isinstance(one, Record) and not one.kept]
-        rows = [dict(one.values) for one in some if isinstance(one, Record)]
-        if rows and not column:
-            column = choose(rows, config.text_column).text
-            console.note(f"text column `{column}`")
-        if rows:
-            yield rows, [str(row.get(column) or "") for row in rows]
+        records = [one for one in some if isinstance(one, Record)]
+        if records and not columns:
+            columns = find_text_columns(records, wanted)
+            console.note(f"text column `{'+'.join(columns)}`")
+        if records:
+            texts = [read_text(one.values, columns) for one in records]
+            yield [dict(one.values) for one in records], texts
     rejected += [describe(one) for one in faults]
-    if not column:
-        raise nothing_read(config.file, faults)
+    if not columns:
+        raise DataError(
+            f"no row of `{config.file}` can be read: {cases(faults) or 'it is empty'}",
+            hint="give a table: csv, tsv, jsonl, parquet or arrow",
+        )
 
 
 def _is_table(path: Path) -> bool:
