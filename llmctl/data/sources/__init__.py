@@ -3,4 +3,5 @@
 SOURCES = {
     "demo": "llmctl.data.sources.demo:Demo",
     "files": "llmctl.data.sources.files:Files",
+    "wikipedia": "llmctl.data.sources.wikipedia:Wikipedia",
 }
