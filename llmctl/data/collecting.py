@@ -15,15 +15,15 @@ from typing import Any
 import pyarrow as pa
 
 from llmctl.data.document import Document, Part, Rejected, Source
-from llmctl.data.fetching.network import Fetching
+from llmctl.data.fetching.network import PASSING, Fetching
 from llmctl.durable import write_durably
 from llmctl.shards import BATCH_BYTES, DOCUMENTS, Region, Shard, ShardWriter
 
 # A bundle is a 64th of the source, so that all processes have work, within these bounds.
 BUNDLES, LEAST_BYTES, MOST_BYTES = 64, 2 * 2**20, 256 * 2**20
 MOST_CASES = 5
-# What a draft holds besides its shards, until the corpus is whole.
-PARTS, DOWNLOADS = ".parts.json", ".downloads"
+# A draft holds the list of what it reads besides its shards, until the corpus is whole.
+PARTS = ".parts.json"
 
 
 @dataclass(slots=True)
@@ -143,14 +143,14 @@ def kept_parts(directory: Path) -> list[Part] | None:
 
 def settled(source: Source, directory: Path) -> Source:
     """The source, told where to keep what it fetches if it does."""
-    return source.fetching_into(directory / DOWNLOADS) if isinstance(source, Fetching) else source
+    return source.fetching_into(directory / PASSING) if isinstance(source, Fetching) else source
 
 
 def forget_traces(directory: Path) -> None:
     """Remove marks of finished bundles and what was fetched, once the corpus is whole."""
     for mark in (*directory.glob(".*done.json"), directory / PARTS):
         mark.unlink(missing_ok=True)
-    shutil.rmtree(directory / DOWNLOADS, ignore_errors=True)
+    shutil.rmtree(directory / PASSING, ignore_errors=True)
 
 
 def _as_tuples(value: Any) -> Any:

@@ -16,6 +16,7 @@ from llmctl.registry import load
 
 CLIENT = "llmctl.data.fetching.client:Client"
 CONTACT = "LLMCTL_CONTACT"
+PASSING = ".downloads"  # the folder of a draft, which goes when the corpus is whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,11 @@ class Network:
     def within(self, folder: Path) -> "Network":
         """The same with downloads in a folder, unless the user named another."""
         return self if self.downloads else replace(self, downloads=folder)
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether what is fetched is of no use once it has been read."""
+        return self.downloads is not None and self.downloads.name == PASSING
 
     @property
     def folder(self) -> Path:

@@ -3,5 +3,7 @@
 SOURCES = {
     "demo": "llmctl.data.sources.demo:Demo",
     "files": "llmctl.data.sources.files:Files",
+    "commoncrawl": "llmctl.data.sources.commoncrawl:CommonCrawl",
+    "books": "llmctl.data.sources.books:Books",
     "wikipedia": "llmctl.data.sources.wikipedia:Wikipedia",
 }
