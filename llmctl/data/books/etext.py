@@ -30,7 +30,8 @@ CREDITS = re.compile(
     r"(?:prepared |produced )?by\b"
     r"|note: project gutenberg (?:also )?has|images? (?:generously )?(?:made available|provided) by"
     r"|this (?:project gutenberg )?(?:e-?book|e-?text|file) was"
-    r"|we thank |(?:with )?thanks to |nous remercions |editorial note: |(?:the )?project gutenberg(?:'s|’s)? (?:e-?text|e-?book|edition)\b)",
+    r"|we thank |(?:with )?thanks to |nous remercions |editorial note: "
+    r"|(?:the )?project gutenberg(?:'s|’s)? (?:e-?text|e-?book|edition)\b)",
     re.IGNORECASE | re.DOTALL,
 )
 LONGEST_CREDITS, MOST_CREDITS = 900, 6  # characters of a paragraph, paragraphs

@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 from protego import Protego
 
+from llmctl.data.fetching.addresses import Barred
 from llmctl.data.fetching.client import Client, Missing
 from llmctl.errors import RemoteError
 
@@ -13,7 +14,10 @@ AGENT = "llmctl"
 
 
 class Robots:
-    """The rules of hosts for us; a host that cannot say them allows nothing."""
+    """The rules of hosts for us; a host that cannot say them allows nothing.
+
+    Raises Barred for a host that must not be reached.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -23,6 +27,10 @@ class Robots:
         """Whether an address may be fetched."""
         rules = self._of(url)
         return rules is not None and rules.can_fetch(url, AGENT)
+
+    def answers(self, url: str) -> bool:
+        """Whether the host of an address said anything at all."""
+        return self._of(url) is not None
 
     def delay(self, url: str) -> float:
         """The seconds between two requests that the host asks for; 0 where it does not."""
@@ -41,6 +49,8 @@ class Robots:
             answer = self._client.get(url, most=MOST, seconds=SECONDS)
         except Missing:
             return Protego.parse("")
+        except Barred:
+            raise
         except RemoteError:
             return None
         return Protego.parse(answer.content.decode("utf-8", "replace"))

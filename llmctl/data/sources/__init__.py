@@ -5,5 +5,6 @@ SOURCES = {
     "files": "llmctl.data.sources.files:Files",
     "commoncrawl": "llmctl.data.sources.commoncrawl:CommonCrawl",
     "books": "llmctl.data.sources.books:Books",
+    "webtext": "llmctl.data.sources.webtext:WebText",
     "wikipedia": "llmctl.data.sources.wikipedia:Wikipedia",
 }
