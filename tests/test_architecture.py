@@ -293,6 +293,7 @@ def test_only_the_named_modules_can_open_a_connection():
         "llmctl.data.fetching.addresses": {"httpx", "socket", "urllib"},
         "llmctl.data.fetching.client": {"httpx"},
         "llmctl.data.fetching.download": {"httpx"},
+        "llmctl.data.rowsets.streaming": {"huggingface_hub"},
         "llmctl.data.tokenizer_hub": {"huggingface_hub"},
         "llmctl.workspace": {"socket"},  # for the host's name
     }

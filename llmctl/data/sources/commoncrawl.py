@@ -86,11 +86,11 @@ class CommonCrawl:
     def read(self, part: Part) -> Iterator[Document | Rejected]:
         """The pages of a file; of a list, those that the crawl has."""
         extractor = load("llmctl.data.webpages.extraction:Extractor")(self.extract)
-        kind, *rest = part.spec
-        if kind == "pages":
-            yield from self._pages(*rest, extractor)
+        if part.spec[0] == "pages":
+            _, crawl, urls = part.spec
+            yield from self._pages(crawl, urls, extractor)
             return
-        place = rest[0]
+        place = part.spec[1]
         path = on_disk(place, self.network, named=self._named())
         try:
             yield from load("llmctl.data.webpages.warc:read_archive")(path, part.label, extractor)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from html import unescape
 from typing import Any, NamedTuple
 
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+from resiliparse.extract.html2text import extract_plain_text  # pyright: ignore[reportMissingModuleSource]
+from resiliparse.parse.encoding import bytes_to_str, detect_encoding  # pyright: ignore[reportMissingModuleSource]
 
 from llmctl.data.formats.passage import Unreadable
 from llmctl.errors import DependencyError
@@ -20,6 +20,7 @@ from llmctl.registry import load
 UNREAD = ("header", "footer", "[class*=caption]", "[class*=newsletter]", "[class*=share]")
 TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 LONGEST_TITLE = 300
+UNSAID = "utf-8"
 RULE = re.compile(r"[|:\s-]*\|[|:\s-]*")
 BLANK_LINES = re.compile(r"\n\s*\n+")
 # Its caches grow by a megabyte a page (its issue 216).
@@ -48,11 +49,11 @@ class Extractor:
 
 def decoded(content: bytes, charset: str = "") -> str:
     """The text of a page: as the server or the page says, else as its bytes look."""
-    encoding = charset or detect_encoding(content, from_html_meta=True)
+    encoding = charset or detect_encoding(content, from_html_meta=True) or UNSAID
     try:
         return bytes_to_str(content, encoding, errors="replace")
     except LookupError:
-        return bytes_to_str(content, detect_encoding(content), errors="replace")
+        return bytes_to_str(content, detect_encoding(content) or UNSAID, errors="replace")
 
 
 def _quality() -> Callable[[str], str]:

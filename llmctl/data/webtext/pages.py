@@ -4,7 +4,7 @@ What a page does never ends the others. When no host at all answers, the network
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,7 +25,7 @@ LONGEST_DELAY = 30.0  # seconds between pages that a host may ask for
 LEAST_HOSTS = 3  # of which none answers before the network is blamed
 LICENCE = "unknown (page of its author)"
 HTML = ("text/html", "application/xhtml+xml")
-REASONS = {
+REASONS: Mapping[type[RemoteError], str] = {
     Barred: "private address", Forbidden: "refused", Missing: "not found", TooLarge: "too large",
 }  # fmt: skip
 
