@@ -1,7 +1,9 @@
 """Fetching: nothing lost, nothing doubled, nobody pestered, no way into one's own network."""
 
+import gzip
 import hashlib
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -14,10 +16,19 @@ from typing import Any
 import httpx
 import pytest
 
+from llmctl.config import from_dict, identity, to_dict
 from llmctl.data.fetching.addresses import Barred, Guarded, is_public
 from llmctl.data.fetching.client import Client, Forbidden, Missing, TooLarge
 from llmctl.data.fetching.download import Remote, download
+from llmctl.data.fetching.network import Fetching, Network
 from llmctl.data.fetching.robots import Robots
+from llmctl.data.sources.books import Books
+from llmctl.data.sources.commoncrawl import CommonCrawl
+from llmctl.data.sources.given import on_disk
+from llmctl.data.sources.hub import Hub
+from llmctl.data.sources.papers import Papers
+from llmctl.data.sources.webtext import WebText
+from llmctl.data.sources.wikipedia import Wikipedia
 from llmctl.errors import RemoteError
 
 BODY = random.Random(5).randbytes(300_000)
@@ -114,7 +125,7 @@ def test_an_answer_has_a_size_and_a_time(web: Any, faults: Any):
 
 
 def test_an_answer_that_unpacks_without_end_is_too_large(web: Any, faults: Any):
-    bomb = __import__("gzip").compress(bytes(50_000_000))
+    bomb = gzip.compress(bytes(50_000_000))
     web.always["/"] = lambda request: request.answer(200, bomb, {"Content-Encoding": "gzip"})
 
     with pytest.raises(TooLarge):
@@ -375,3 +386,40 @@ def test_no_robots_txt_allows_all_and_a_broken_one_nothing(web: Any, faults: Any
 
     web.always["/robots.txt"] = faults["status"](500)
     assert not Robots(client(web, tries=2)).allows(f"{web.url}/page")
+
+
+def test_a_server_that_answers_no_head_leaves_the_size_open(web: Any, faults: Any):
+    web.faults["/file"] = [faults["status"](405)]
+
+    assert client(web).length(f"{web.url}/file") == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/../../etc/passwd", "/..%2f..%2fetc", "/.bashrc", "/", "/" + "x" * 400]
+)
+def test_a_name_from_an_address_stays_in_its_folder(web: Any, tmp_path: Path, path: str):
+    web.always[path] = lambda request: request.answer(200, b"here")
+    web.always[path.partition("..")[0] or "/"] = lambda request: request.answer(200, b"here")
+    web.always["/etc/passwd"] = lambda request: request.answer(200, b"here")
+    network = Network(downloads=tmp_path / "kept")
+
+    found = on_disk(f"{web.url}{path}", network, named=(web.url,))
+
+    assert found.parent == tmp_path / "kept"
+    assert found.read_bytes() == b"here"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [Wikipedia(), CommonCrawl(), Books(), Papers(), Hub(repo="a/b"), WebText(input_="a.jsonl")],
+)
+def test_every_source_that_fetches_is_told_where_and_travels_to_other_processes(
+    source: Any, tmp_path: Path
+):
+    told = source.fetching_into(tmp_path)
+
+    assert isinstance(source, Fetching)
+    assert told.network.downloads == tmp_path
+    assert identity(told) == identity(source)
+    assert pickle.loads(pickle.dumps(told)) == told
+    assert from_dict(type(source), to_dict(source)) == source

@@ -1,19 +1,20 @@
 """The catalogue of Project Gutenberg, and where on its mirrors the text of a book may lie."""
 
 import csv
-import gzip
 import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llmctl.data.fetching.client import Answer, Client, Missing
+from llmctl.data.formats.compression import Budget, unpack_bytes
+from llmctl.data.formats.passage import Unreadable
 from llmctl.errors import DataError, RemoteError
 
 FIELDS = {"Text#", "Type", "Title", "Language", "Authors", "Subjects", "Bookshelves"}
 MOST = 128 * 2**20
 LARGEST_BOOK = 64 * 2**20
-GZIP = b"\x1f\x8b"
+MOST_RATIO = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def fetch_catalogue(client: Client, url: str) -> list[Entry]:
 def read_catalogue(content: bytes, where: str) -> list[Entry]:
     """The texts (no recordings, no pictures) of a catalogue, by their number."""
     try:
-        plain = gzip.decompress(content) if content.startswith(GZIP) else content
+        plain = unpack_bytes(content, Budget(len(content), ratio=MOST_RATIO, free=MOST))
         rows = csv.DictReader(io.StringIO(plain.decode("utf-8-sig", "replace"), newline=""))
         if not set(rows.fieldnames or ()) >= FIELDS:
             raise DataError(
@@ -44,7 +45,7 @@ def read_catalogue(content: bytes, where: str) -> list[Entry]:
                 hint=f"it should have the columns {', '.join(sorted(FIELDS))}",
             )
         found = [_entry(row) for row in rows if row["Type"] == "Text" and _is_number(row["Text#"])]
-    except (OSError, EOFError, csv.Error) as error:
+    except (Unreadable, csv.Error) as error:
         raise DataError(f"the catalogue {where} cannot be read: {error}") from error
     return sorted(found, key=lambda one: one.id)
 

@@ -29,6 +29,7 @@ Hop = Callable[[str], None]
 HOME = "https://pypi.org/project/llmctl/"
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 GONE = frozenset((401, 404, 410, 451))
+UNASKED = frozenset((405, 501))  # from servers that answer no HEAD
 MOST_HOPS = 10
 LONGEST_WAIT = 900.0  # seconds that a server may ask us to wait
 RESUME = "what was fetched is kept: the same command later goes on from there"
@@ -117,7 +118,8 @@ class Client:
 
         def once() -> int:
             with self.open(url, method="HEAD", headers={"Accept-Encoding": "identity"}) as response:
-                return int(response.headers.get("content-length", 0))
+                is_said = response.status_code == 200
+                return int(response.headers.get("content-length", 0)) if is_said else 0
 
         return self.patiently(url, once)
 
@@ -192,6 +194,8 @@ class Client:
             )
         if status in GONE:
             raise Missing(f"nothing to be had at {url} ({status})")
+        if status in UNASKED and response.request.method == "HEAD":
+            return
         if status >= 300 and status != 416:
             raise RemoteError(f"{url} cannot be fetched: the server says {status}")
 

@@ -63,6 +63,11 @@ def unpack(blocks: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
     return whole
 
 
+def unpack_bytes(content: bytes, budget: Budget) -> bytes:
+    """All of some bytes without their compression; raises Unreadable for damage and bombs."""
+    return b"".join(unpack(iter([content]), budget))
+
+
 def _unpacked(blocks: Iterator[bytes], compression: Compression, budget: Budget) -> Iterator[bytes]:
     machine: Any = None
     for block in blocks:

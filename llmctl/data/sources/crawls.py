@@ -1,6 +1,5 @@
 """What Common Crawl offers: its crawls, the files of one, and where a page lies in it."""
 
-import gzip
 import json
 import re
 from dataclasses import dataclass
@@ -8,11 +7,14 @@ from typing import Any
 from urllib.parse import quote
 
 from llmctl.data.fetching.client import Again, Answer, Client, Missing, received
+from llmctl.data.formats.compression import Budget, unpack_bytes
+from llmctl.data.formats.passage import Unreadable
 from llmctl.errors import DataError, RemoteError
 from llmctl.registry import suggest
 
 CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 MOST_OF_LIST = 64 * 2**20
+MOST_RATIO = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ def archives(client: Client, mirror: str, crawl: str, form: str, count: int) -> 
             hint="the names are at https://index.commoncrawl.org; `latest` is the newest",
         ) from error
     try:
-        paths = gzip.decompress(packed).decode("ascii").split()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        budget = Budget(len(packed), ratio=MOST_RATIO, free=MOST_OF_LIST)
+        paths = unpack_bytes(packed, budget).decode("ascii").split()
+    except (Unreadable, UnicodeDecodeError) as error:
         raise RemoteError(f"the list of files of {crawl} is damaged: {error}") from error
     count = min(count, len(paths))
     return [f"{mirror}/{paths[number * len(paths) // count]}" for number in range(count)]
