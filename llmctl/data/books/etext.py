@@ -148,7 +148,9 @@ def _unnoted(paragraphs: Sequence[str]) -> list[str]:
 
 
 def _unwrapped(lines: list[str]) -> str:
-    if len(lines) == 1 or not _is_prose(lines):
+    if len(lines) == 1:
+        return lines[0].strip()  # a heading, set in the middle
+    if not _is_prose(lines):
         return "\n".join(line.rstrip() for line in lines)
     joined = " ".join(line.strip() for line in lines)
     return re.sub(r"(?<=[^\W\d_]-)- (?=\w)|(?<=\w--) (?=\w)", "", re.sub(r" {2,}", " ", joined))
