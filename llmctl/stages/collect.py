@@ -140,8 +140,12 @@ def _collected(config: Collect, plan: list[Any], directory: Any) -> Iterator[tup
         waiting = [
             pool.submit(collect_bundle, config.source, bundle, directory, None) for bundle in plan
         ]
-        for bundle, one in zip(plan, waiting, strict=True):
-            yield bundle, one.result()
+        try:
+            for bundle, one in zip(plan, waiting, strict=True):
+                yield bundle, one.result()
+        finally:
+            # After a refusal nobody shall go on to ask.
+            pool.shutdown(cancel_futures=True)
 
 
 def _fingerprint(name: str, parts: Iterable[Any]) -> Input:

@@ -13,6 +13,7 @@ import pytest
 
 from llmctl.data.document import Document, Rejected
 from llmctl.data.sources.commoncrawl import CommonCrawl
+from llmctl.data.sources.webtext import WebText
 from llmctl.data.webpages.extraction import Extractor
 from llmctl.errors import DataError, DependencyError, RemoteError
 from llmctl.stages.collect import Collect, run
@@ -308,3 +309,30 @@ def test_a_crawl_that_is_not_there_is_told(crawl: Any):
         source_of(crawl, crawl="CC-MAIN-1999-01").parts()
     with pytest.raises(DataError, match="newest"):
         source_of(crawl, crawl="newest").parts()
+
+
+def test_a_refusal_stops_the_other_processes_too(crawl: Any, faults: Any, tmp_path: Path):
+    paths = [f"crawl-data/CC-MAIN-2026-30/wet/{number}.warc.wet.gz" for number in range(40)]
+    packed = gzip.compress("\n".join(paths).encode())
+    crawl.pages["/crawl-data/CC-MAIN-2026-30/wet.paths.gz"] = packed
+    for path in paths:
+        crawl.always[f"/{path}"] = faults["status"](403)
+
+    with pytest.raises(RemoteError, match="403"):
+        run(Collect(source=source_of(crawl, segments=40), workers=2), Workspace(tmp_path))
+
+    assert len([path for path, _, _ in crawl.requests if path.endswith(".wet.gz")]) < 10
+
+
+def test_pages_that_were_voted_for_are_found_in_a_crawl(crawl: Any, tmp_path: Path):
+    rows = [{"url": f"https://example.org/{name}", "score": 5} for name in ("page", "none")]
+    (tmp_path / "RS.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = WebText(
+        input_=str(tmp_path / "RS.jsonl"), via="commoncrawl", extract="fast", mirror=crawl.url,
+        index=crawl.url,
+    )  # fmt: skip
+
+    found = [one for part in source.parts() for one in source.read(part)]
+
+    assert sorted(type(one).__name__ for one in found) == ["Document", "Rejected"]
+    assert next(one.url for one in found if isinstance(one, Document)).endswith("/page")
