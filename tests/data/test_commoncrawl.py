@@ -224,11 +224,18 @@ def test_the_main_text_of_real_pages_is_found(shared_data: Path, way: str, least
     assert 2 * right / (2 * right + wrong + missed) >= least
 
 
+def test_archives_of_text_need_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "trafilatura", None)
+    (tmp_path / "a.wet.gz").write_bytes(archive(WET))
+
+    assert len(read(CommonCrawl(input_=str(tmp_path)))[0]) == 20
+
+
 def test_without_the_extra_the_quality_way_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "trafilatura", None)
 
     with pytest.raises(DependencyError) as caught:
-        Extractor("quality")
+        Extractor("quality").extract(PAGE.encode())
 
     assert "llmctl[web]" in str(caught.value.hint)
 

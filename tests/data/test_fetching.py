@@ -25,7 +25,6 @@ from llmctl.data.fetching.robots import Robots
 from llmctl.data.sources.books import Books
 from llmctl.data.sources.commoncrawl import CommonCrawl
 from llmctl.data.sources.given import on_disk
-from llmctl.data.sources.hub import Hub
 from llmctl.data.sources.papers import Papers
 from llmctl.data.sources.webtext import WebText
 from llmctl.data.sources.wikipedia import Wikipedia
@@ -411,7 +410,7 @@ def test_a_name_from_an_address_stays_in_its_folder(web: Any, tmp_path: Path, pa
 
 @pytest.mark.parametrize(
     "source",
-    [Wikipedia(), CommonCrawl(), Books(), Papers(), Hub(repo="a/b"), WebText(input_="a.jsonl")],
+    [Wikipedia(), CommonCrawl(), Books(), Papers(), WebText(input_="a.jsonl")],
 )
 def test_every_source_that_fetches_is_told_where_and_travels_to_other_processes(
     source: Any, tmp_path: Path

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.data.document import Document
+from llmctl.data.fetching.network import Fetching
 from llmctl.data.sources.hub import Hub
 from llmctl.errors import ConfigError, DataError
 from llmctl.stages.collect import Collect, run
@@ -58,3 +59,7 @@ def test_a_split_that_is_not_there_is_told(repository: Path):
 def test_a_name_that_is_none_is_refused():
     with pytest.raises(ConfigError):
         Hub(repo="a/b/c")
+
+
+def test_the_parts_of_a_run_that_was_cut_are_those_that_it_began_with():
+    assert isinstance(Hub(repo="a/b"), Fetching)

@@ -7,6 +7,7 @@ it wants to be rid of. Nothing waits for ever: answers have a size and a time in
 
 import contextlib
 import email.utils
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,8 @@ from llmctl.errors import RemoteError
 from llmctl.figures import duration, size
 from llmctl.registry import load
 
+log = logging.getLogger(__name__)
+
 Thing = TypeVar("Thing")
 Hop = Callable[[str], None]
 
@@ -31,6 +34,7 @@ PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 GONE = frozenset((401, 404, 410, 451))
 UNASKED = frozenset((405, 501))  # from servers that answer no HEAD
 MOST_HOPS = 10
+WORTH_SAYING = 10.0  # seconds of waiting that a person should know of
 LONGEST_WAIT = 900.0  # seconds that a server may ask us to wait
 RESUME = "what was fetched is kept: the same command later goes on from there"
 
@@ -160,6 +164,8 @@ class Client:
             after = wait if trouble.after is None else trouble.after
             if left <= 0 or after > LONGEST_WAIT:
                 raise _given_up(url, trouble)
+            if after >= WORTH_SAYING:
+                log.warning("%s: %s; waiting %s", url, trouble, duration(after))
             if trouble.after is not None:
                 self._pace.postpone(urlsplit(url).netloc, after)
             self.sleep(after)

@@ -7,6 +7,7 @@ become one.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import time
@@ -21,6 +22,8 @@ from llmctl.data.fetching.client import Again, Client
 from llmctl.durable import sync, write_durably
 from llmctl.errors import RemoteError
 from llmctl.figures import size
+
+log = logging.getLogger(__name__)
 
 RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 # A server that drips is no better than one that is silent.
@@ -55,6 +58,7 @@ def download(client: Client, remote: Remote, path: Path) -> Path:
 
 def _complete(client: Client, remote: Remote, path: Path) -> None:
     partial = path.with_name(f".{path.name}.part")
+    log.info("fetching %s, %s", remote.url, size(remote.bytes) if remote.bytes else "size unknown")
     for is_last in (False, True):
         client.patiently(remote.url, lambda: _go_on(client, remote, partial))
         why = _mismatch(remote, partial)

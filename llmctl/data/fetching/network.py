@@ -73,11 +73,6 @@ class Network:
 class Fetching(Source, Protocol):
     """A source that fetches: its parts are listed once a corpus, its downloads have a place."""
 
-    @property
-    def network(self) -> Network:
-        """How it reaches out."""
-        ...
-
     def fetching_into(self, folder: Path) -> Self:
         """The same source with its downloads in `folder`, unless the user named another."""
         ...

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from llmctl.config import knob
 from llmctl.data.document import Document, Part, Rejected
-from llmctl.data.fetching.network import Network
 from llmctl.data.formats.names import corpus_name
 from llmctl.errors import ConfigError
 from llmctl.registry import load
@@ -26,9 +25,11 @@ class Hub:
     'wikipedia'
     """
 
-    repo: str = knob(help="The data set, as organisation/name, or a folder", positional=True)
+    repo: str = knob(
+        help="The data set, as organisation/name, or a folder", positional=True, metavar="REPO"
+    )
     subset: str | None = knob(
-        None, help="Which of its configurations", panel="Input", flag="--subset", metavar="NAME"
+        None, help="Which of its configurations", panel="Input", metavar="NAME"
     )
     split: str = knob("train", help="Which of its splits", panel="Input")
     column: str | None = knob(
@@ -39,7 +40,6 @@ class Hub:
         rare=True,
     )  # fmt: skip
     licence: str = knob("", help="The licence, where the data set states none", panel="Input")
-    network: Network = knob(factory=Network, help="How to reach out")
 
     def __post_init__(self) -> None:
         """Refuse a name that is none."""
@@ -52,9 +52,9 @@ class Hub:
         """The name of the data set without its organisation."""
         return corpus_name(self.repo.rstrip("/").rpartition("/")[2])
 
-    def fetching_into(self, folder: Path) -> Self:
-        """Streamed rows need no place; only the list of parts is kept."""
-        return replace(self, network=self.network.within(folder))
+    def fetching_into(self, folder: Path) -> Self:  # noqa: ARG002
+        """Streamed rows need no place; it is the list of parts that is kept."""
+        return replace(self)
 
     def parts(self) -> Sequence[Part]:
         """One part a file of the split, as the library counts them."""

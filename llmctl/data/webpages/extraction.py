@@ -36,13 +36,19 @@ class Extract(NamedTuple):
 
 
 class Extractor:
-    """Extracts the main text of pages in one of two `WAYS`; DependencyError without the extra."""
+    """Extracts the main text of pages in one of two `WAYS`."""
 
     def __init__(self, way: str) -> None:
-        self._main_text = WAYS[way]()
+        self._way = way
+        self._main_text: Callable[[str], str] | None = None
 
     def extract(self, content: bytes, charset: str = "") -> Extract:
-        """The main text of a page, empty where there is none; Unreadable for what is no page."""
+        """The main text of a page, empty where there is none.
+
+        Raises Unreadable for what is no page, DependencyError where the extra is missing.
+        """
+        if self._main_text is None:  # archives of text need no extra
+            self._main_text = WAYS[self._way]()
         html = decoded(content, charset)
         return Extract(_paragraphs(self._main_text(html)), _title(html))
 
