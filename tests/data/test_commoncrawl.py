@@ -148,8 +148,9 @@ def test_an_archive_that_ends_within_a_record_is_told(tmp_path: Path):
     assert [one.reason for one in rejected] == ["truncated record"]
 
 
-def test_a_bomb_is_stopped_with_a_reason(tmp_path: Path):
-    content = archive([record(1, bytes(600 * 2**20), "conversion")])
+def test_a_bomb_is_stopped_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("llmctl.data.webpages.warc.MOST_RECORD", 2**20)
+    content = archive([record(1, bytes(2 * 2**20), "conversion")])
 
     documents, rejected = read_bytes(tmp_path, content)
 

@@ -422,3 +422,11 @@ def test_every_source_that_fetches_is_told_where_and_travels_to_other_processes(
     assert identity(told) == identity(source)
     assert pickle.loads(pickle.dumps(told)) == told
     assert from_dict(type(source), to_dict(source)) == source
+
+
+@pytest.mark.parametrize("make", [Wikipedia, CommonCrawl, Books, Papers])
+def test_what_lies_on_disk_is_listed_anew_by_each_attempt(make: Any, tmp_path: Path):
+    source = make(input_="somewhere/here")
+
+    assert source.fetching_into(tmp_path) is source
+    assert make(input_="https://example.org/x").fetching_into(tmp_path) is not source

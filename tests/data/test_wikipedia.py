@@ -157,6 +157,7 @@ def test_nothing_of_the_markup_is_left_in_real_articles(kind: str, english: list
     assert left == []
 
 
+@pytest.mark.slow
 def test_the_numbers_of_measures_are_kept_in_real_articles(english: list[tuple[str, str]]):
     """Each convert, formatnum or val in a sentence: behind two plain words, its number follows."""
     place = re.compile(

@@ -74,5 +74,9 @@ class Fetching(Source, Protocol):
     """A source that fetches: its parts are listed once a corpus, its downloads have a place."""
 
     def fetching_into(self, folder: Path) -> Self:
-        """The same source with its downloads in `folder`, unless the user named another."""
+        """The same source with its downloads in `folder`, unless the user named another.
+
+        The very same object where nothing is fetched: what lies here is listed anew each time,
+        so that a file that has changed is noticed.
+        """
         ...

@@ -13,7 +13,7 @@ from llmctl.data.formats.encoding import Decoded
 from llmctl.data.formats.mending import mend
 from llmctl.data.formats.passage import Stream, Unreadable
 from llmctl.data.formats.times import utc
-from llmctl.data.sources.given import find_given, on_disk
+from llmctl.data.sources.given import find_given, is_local, on_disk
 from llmctl.errors import ConfigError
 from llmctl.registry import load
 
@@ -67,7 +67,9 @@ class Books:
         return "books"
 
     def fetching_into(self, folder: Path) -> Self:
-        """Put downloads there, unless the user said where."""
+        """Put downloads there, unless the user said where or there are none."""
+        if is_local(self.input_):
+            return self
         return replace(self, network=self.network.within(folder))
 
     def parts(self) -> Sequence[Part]:

@@ -20,6 +20,11 @@ def is_remote(place: str) -> bool:
     return place.startswith(("http://", "https://"))
 
 
+def is_local(place: str | None) -> bool:
+    """Whether all that there is to read lies on this machine."""
+    return place is not None and not is_remote(place)
+
+
 def find_given(place: str, name: str, network: Network, endings: Sequence[str]) -> list[Found]:
     """The files that a place means, those of a folder by their endings, ordered by id.
 

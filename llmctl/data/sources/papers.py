@@ -14,7 +14,7 @@ from llmctl.config import knob
 from llmctl.data.document import Document, Part, Rejected
 from llmctl.data.fetching.network import Network
 from llmctl.data.sources.files import Files
-from llmctl.data.sources.given import find_given, is_remote, on_disk
+from llmctl.data.sources.given import find_given, is_local, is_remote, on_disk
 from llmctl.errors import ConfigError
 from llmctl.registry import load
 
@@ -54,7 +54,9 @@ class Papers:
         return "papers"
 
     def fetching_into(self, folder: Path) -> Self:
-        """Put downloads there, unless the user said where."""
+        """Put downloads there, unless the user said where or there are none."""
+        if is_local(self.input_):
+            return self
         return replace(self, network=self.network.within(folder))
 
     def parts(self) -> Sequence[Part]:

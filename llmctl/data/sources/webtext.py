@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from llmctl.config import knob
 from llmctl.data.document import Document, Part, Rejected
 from llmctl.data.fetching.network import Network
-from llmctl.data.sources.given import find_given, is_remote, on_disk
+from llmctl.data.sources.given import find_given, is_local, is_remote, on_disk
 from llmctl.errors import ConfigError, DataError
 from llmctl.registry import load
 
@@ -69,7 +69,9 @@ class WebText:
         return "webtext"
 
     def fetching_into(self, folder: Path) -> Self:
-        """Put downloads there, unless the user said where."""
+        """Put downloads there, unless the user said where or there are none."""
+        if self.input_ is None and is_local(self.stackexchange):
+            return self
         return replace(self, network=self.network.within(folder))
 
     def parts(self) -> Sequence[Part]:

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from llmctl.config import knob
 from llmctl.data.document import Document, Part, Rejected
 from llmctl.data.fetching.network import Network
-from llmctl.data.sources.given import find_given, is_remote, on_disk
+from llmctl.data.sources.given import find_given, is_local, is_remote, on_disk
 from llmctl.errors import ConfigError
 from llmctl.registry import load
 
@@ -57,7 +57,9 @@ class Wikipedia:
         return "wikipedia" if self.lang == "en" or self.input_ else f"wikipedia-{self.lang}"
 
     def fetching_into(self, folder: Path) -> Self:
-        """Put downloads there, unless the user said where."""
+        """Put downloads there, unless the user said where or there are none."""
+        if is_local(self.input_):
+            return self
         return replace(self, network=self.network.within(folder))
 
     def parts(self) -> Sequence[Part]:
