@@ -295,6 +295,22 @@ def test_a_wrong_length_is_found(web: Any, tmp_path: Path):
     assert fetch(web, tmp_path) == BODY
 
 
+def test_a_server_that_drips_is_no_better_than_one_that_is_silent(
+    web: Any, faults: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("llmctl.data.fetching.download.LOOK_EVERY", 0.1)
+    web.always["/file"] = faults["drip"]
+    started = time.monotonic()
+
+    with pytest.raises(RemoteError, match="came in"):
+        fetch(web, tmp_path)
+
+    assert time.monotonic() - started < 10
+    web.always.clear()
+    web.pages["/file"] = BODY
+    assert fetch(web, tmp_path) == BODY
+
+
 def test_a_killed_download_goes_on_in_the_next_process(web: Any, faults: Any, tmp_path: Path):
     def stalling(request: Any) -> None:
         request.send_response(200)
