@@ -167,4 +167,4 @@ def _tidied(text: str) -> str:
 
 
 def _name(element: Any) -> str:
-    return etree.QName(element).localname
+    return str(element.tag).rpartition("}")[2]

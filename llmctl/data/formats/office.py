@@ -73,7 +73,7 @@ class _Bundle:
         self._budget = Budget(item.bytes, ratio=MOST_RATIO, free=FREE_BYTES)
         try:
             self._zip = zipfile.ZipFile(self._file)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except Exception as error:  # what it makes of damaged tables: also NotImplementedError
             self._file.close()
             raise Unreadable("damaged zip", str(error)) from error
 

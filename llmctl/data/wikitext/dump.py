@@ -86,7 +86,7 @@ def is_streams(path: Path) -> bool:
 
 def _found(parser: Any) -> Iterator[Page | Site]:
     for _, element in parser.read_events():
-        if etree.QName(element).localname == "siteinfo":
+        if element.tag.endswith("siteinfo"):
             yield _site(element)
         else:
             yield _page(element)
