@@ -119,6 +119,15 @@ def test_the_wiki_of_a_language_groups_digits_as_it_does():
     assert render("{{formatnum: 1234567.5}}", english) == "1,234,567.5"
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["[[File:", "<ref>", "<pre>", "<div>", "{{a|", "{{lang|fr|", "{|\n", "[[a|", "[http://a ", "(",
+     "''", "<!--", "{{a|[[b|<ref>{|\n", "</ref>", "</div><div>", "* "],
+)  # fmt: skip
+def test_an_article_of_nothing_but_openings_comes_to_an_end(piece: str):
+    assert len(render(piece * 8000, SITE)) <= len(piece) * 8000
+
+
 RESIDUE = {
     "captions": r"thumb\|",
     "categories": r"(?i)\b(?:category|kategoreja):",

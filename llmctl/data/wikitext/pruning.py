@@ -7,26 +7,36 @@ What no rule of wikitext applies to (formulas, code) is put aside behind marks.
 
 import html
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from llmctl.data.wikitext.site import Site
 
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 UNSHOWN = "gallery|timeline|score|imagemap|hiero|graph|mapframe|maplink|references|templatestyles"
 UNSHOWN_TAG = re.compile(
-    rf"<(ref|{UNSHOWN}|indicator|inputbox|section|nowiki|categorytree|table)\b[^<>]*/>"
-    rf"|<(ref|{UNSHOWN}|indicator|inputbox|style|categorytree)\b[^<>]*>.*?</\s*\2\s*>",
-    re.DOTALL | re.IGNORECASE,
+    rf"<(/?)(ref|{UNSHOWN}|indicator|inputbox|section|style|categorytree)\b([^<>]*)>", re.IGNORECASE
 )
 LITERAL = re.compile(
-    r"<(nowiki|pre|math|chem|ce|code|syntaxhighlight|source)\b([^<>]*)>(.*?)</\s*\1\s*>",
-    re.DOTALL | re.IGNORECASE,
+    r"<(/?)(nowiki|pre|math|chem|ce|code|syntaxhighlight|source)\b([^<>]*)>", re.IGNORECASE
 )
 # Sentinels: control characters cannot stand in XML, so no dump holds them.
 OPEN, CLOSE = "\x02", "\x03"
 KEPT = re.compile(f"{OPEN}(\\d+){CLOSE}")
 # A table begins and ends at the beginning of a line.
 BRACES = re.compile(r"\{\{|\}\}|^[ \t:*#]*\{\|(?!\})|^[ \t]*\|\}(?!\})", re.MULTILINE)
+# Openings that may lack an end where somebody was careless. Of more, as vandals leave them, each
+# would be followed to the end of the article, by us or by the parser.
+MOST_UNPAIRED = 500
+# What opens (group 1) and what closes it, of all that the parser looks for the end of.
+NESTINGS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"(\[\[)|\]\]",
+        r"(\[(?=https?:))|\]",
+        r"(\{\{)|\}\}",
+        r"(<[a-z]+\b[^<>/]*>)|</",
+    )
+)
 SQUARES = re.compile(r"\[\[|\]\]")
 NAME_END = re.compile(r"[|{}\n<]")
 HEADING = re.compile(r"^=", re.MULTILINE)
@@ -41,15 +51,15 @@ def prune(text: str, site: Site, is_kept: Callable[[str], bool]) -> tuple[str, L
     text = COMMENT.sub("", text)
     literals: Literals = []
     if "<" in text:
-
-        def put_aside(found: re.Match[str]) -> str:
-            literals.append(_literal(found[1].lower(), found[3]))
-            return f"{OPEN}{len(literals) - 1}{CLOSE}"
-
-        text = LITERAL.sub(put_aside, text)
-        text = UNSHOWN_TAG.sub("", text)
+        text = _put_aside(text, literals)
+        text = _without(text, ((start, end) for _, start, _, _, end in _pairs(text, UNSHOWN_TAG)))
+        text = UNSHOWN_TAG.sub("", text)  # the halves of what was no pair
     text = _without(text, _braced(text, is_kept))
-    return _without(text, _linked(text, site.opening_of_files)), literals
+    text = _without(text, _linked(text, site.opening_of_files))
+    for nesting in NESTINGS:
+        if _count_unclosed(text, nesting) > MOST_UNPAIRED:
+            text = nesting.sub(lambda found: "" if found[1] else found[0], text)
+    return text, literals
 
 
 def restore(text: str, literals: Literals) -> str:
@@ -62,6 +72,44 @@ def template_name(text: str, start: int, end: int) -> str:
     stop = NAME_END.search(text, start, end)
     name = text[start : stop.start() if stop else end]
     return " ".join(name.replace("_", " ").split()).lower()
+
+
+def _pairs(text: str, tags: re.Pattern[str]) -> Iterator[tuple[str, int, int, int, int]]:
+    """Tags with what they enclose: name, start, start and end of the content, end.
+
+    A tag that closes itself encloses nothing; one that nobody closed is none.
+    """
+    opened: dict[str, tuple[int, int]] = {}
+    found: list[tuple[str, int, int, int, int]] = []
+    for tag in tags.finditer(text):
+        closes, name, rest = tag[1], tag[2].lower(), tag[3]
+        if not closes and rest.endswith("/"):
+            found.append((name, tag.start(), tag.end(), tag.end(), tag.end()))
+        elif not closes:
+            opened.setdefault(name, tag.span())
+        elif name in opened:
+            start, inner = opened.pop(name)
+            found.append((name, start, inner, tag.start(), tag.end()))
+    return iter(sorted(found, key=lambda one: (one[1], -one[4])))
+
+
+def _count_unclosed(text: str, nesting: re.Pattern[str]) -> int:
+    count = 0
+    for found in nesting.finditer(text):
+        count = count + 1 if found[1] else max(count - 1, 0)
+    return count
+
+
+def _put_aside(text: str, literals: Literals) -> str:
+    """The text with marks in the place of its literals, which are added to those put aside."""
+    pieces: list[str] = []
+    done = 0
+    for name, start, inner, inner_end, end in _pairs(text, LITERAL):
+        if start >= done:
+            pieces += (text[done:start], f"{OPEN}{len(literals)}{CLOSE}")
+            literals.append(_literal(name, text[inner:inner_end]))
+            done = end
+    return "".join((*pieces, text[done:]))
 
 
 def _literal(tag: str, content: str) -> str:
@@ -108,8 +156,8 @@ def _last(opened: list[tuple[str, int]], kind: str) -> int | None:
 
 def _linked(text: str, opening: re.Pattern[str]) -> Iterator[tuple[int, int]]:
     """The spans of links to files and categories, with the links in their captions."""
-    at = 0
-    while found := opening.search(text, at):
+    at = unpaired = 0
+    while unpaired < MOST_UNPAIRED and (found := opening.search(text, at)):
         depth, at = 0, found.end()
         for token in SQUARES.finditer(text, found.start()):
             depth += 1 if token[0] == "[[" else -1
@@ -117,9 +165,11 @@ def _linked(text: str, opening: re.Pattern[str]) -> Iterator[tuple[int, int]]:
                 at = token.end()
                 yield found.start(), at
                 break
+        else:
+            unpaired += 1
 
 
-def _without(text: str, spans: Iterator[tuple[int, int]]) -> str:
+def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
     pieces: list[str] = []
     done = 0
     for start, end in spans:

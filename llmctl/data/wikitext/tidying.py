@@ -15,6 +15,7 @@ INVISIBLE = re.compile(r"[\u200b\u200e\u200f\u00ad\u2060\ufeff]")
 EMPTY = re.compile(r" ?[(\[（](?:[\s,;:/|·•–—-]|\bor\b|\band\b)*[)\]）]")
 OPENING = re.compile(r"([(（])[\s,;:/]+")
 CLOSING = re.compile(r"[\s,;:/]+([)）])")
+MOST_NESTED = 4  # empty brackets within empty brackets
 BEFORE_MARK = re.compile(r" +([,;.:](?=\s|$)|[)）])")
 DOUBLE_MARK = re.compile(r"([,;])(?:\s*[,;])+")
 MAGIC_WORD = re.compile(r"__[A-Z]{3,}__")
@@ -49,8 +50,8 @@ def tidy(text: str) -> str:
     text = RESIDUE.sub("", MAGIC_WORD.sub("", text))
     if "(" in text or "[" in text or "（" in text:
         text = CLOSING.sub(r"\1", OPENING.sub(r"\1", text))
-        while (emptied := EMPTY.sub("", text)) != text:
-            text = emptied
+        for _ in range(MOST_NESTED):
+            text = EMPTY.sub("", text)
     text = BEFORE_MARK.sub(r"\1", DOUBLE_MARK.sub(r"\1", text))
     lines = _without_empty_sections(list(_lines(text)))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
