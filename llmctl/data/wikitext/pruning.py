@@ -27,14 +27,14 @@ BRACES = re.compile(r"\{\{|\}\}|^[ \t:*#]*\{\|(?!\})|^[ \t]*\|\}(?!\})", re.MULT
 # Openings that may lack an end where somebody was careless. Of more, as vandals leave them, each
 # would be followed to the end of the article, by us or by the parser.
 MOST_UNPAIRED = 500
-# What opens (group 1) and what closes it, of all that the parser looks for the end of.
+# What all that the parser looks for the end of begins with; what opens it (group 1) and closes it.
 NESTINGS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"(\[\[)|\]\]",
-        r"(\[(?=https?:))|\]",
-        r"(\{\{)|\}\}",
-        r"(<[a-z]+\b[^<>/]*>)|</",
+    (beginning, re.compile(pattern, re.IGNORECASE))
+    for beginning, pattern in (
+        ("[[", r"(\[\[)|\]\]"),
+        ("[http", r"(\[(?=https?:))|\]"),
+        ("{{", r"(\{\{)|\}\}"),
+        ("<", r"(<[a-z]+\b[^<>/]*>)|</"),
     )
 )
 SQUARES = re.compile(r"\[\[|\]\]")
@@ -56,8 +56,9 @@ def prune(text: str, site: Site, is_kept: Callable[[str], bool]) -> tuple[str, L
         text = UNSHOWN_TAG.sub("", text)  # the halves of what was no pair
     text = _without(text, _braced(text, is_kept))
     text = _without(text, _linked(text, site.opening_of_files))
-    for nesting in NESTINGS:
-        if _count_unclosed(text, nesting) > MOST_UNPAIRED:
+    for beginning, nesting in NESTINGS:
+        is_suspect = text.count(beginning) > MOST_UNPAIRED
+        if is_suspect and _count_unclosed(text, nesting) > MOST_UNPAIRED:
             text = nesting.sub(lambda found: "" if found[1] else found[0], text)
     return text, literals
 
