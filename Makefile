@@ -61,8 +61,9 @@ test-fast: install ## the same without the slow tests
 	$(BIN)/python -m pytest -m "not slow"
 
 .PHONY: soak
-soak: install ## two hundred random kills of a training run, compared bit for bit
+soak: install ## 200 random kills of a training run, compared bit for bit; 1,000 broken inputs
 	$(BIN)/python -m pytest tests/test_resume.py -k random_kills --kills 200
+	$(BIN)/python -m pytest tests/data/test_mutations.py --mutations 1000
 
 .PHONY: live
 live: install ## the tests that need the internet: a hub, a published model

@@ -291,6 +291,10 @@ def test_only_distributed_training_knows_of_other_processes():
 
 def test_only_the_named_modules_can_open_a_connection():
     allowed = {
+        "llmctl.data.fetching.addresses": {"httpx", "socket", "urllib"},
+        "llmctl.data.fetching.client": {"httpx"},
+        "llmctl.data.fetching.download": {"httpx"},
+        "llmctl.data.rowsets.streaming": {"huggingface_hub"},
         "llmctl.hub": {"huggingface_hub"},
         "llmctl.workspace": {"socket"},  # for the host's name
     }

@@ -171,7 +171,9 @@ def test_the_same_command_again_finds_the_model_made(
 def test_adapters_alone_teach_it_too_and_leave_a_plain_model(
     workspace: Workspace, reviews: Path
 ) -> None:
-    made = classify(workspace, reviews, method="lora", name="by-lora", learning_rate=1e-2)
+    made = classify(
+        workspace, reviews, method="lora", name="by-lora", learning_rate=1e-2, epochs=12
+    )
 
     assert made.facts["accuracy"] > 0.9
     assert made.facts["trained_parameters"] < 0.4 * made.facts["parameters"]

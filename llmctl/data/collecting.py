@@ -5,6 +5,7 @@ read, rejected and remarked is counted by reason, with the first cases by name.
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,12 +15,15 @@ from typing import Any
 import pyarrow as pa
 
 from llmctl.data.document import Document, Part, Rejected, Source
+from llmctl.data.fetching.network import PASSING, Fetching
 from llmctl.durable import write_durably
 from llmctl.shards import BATCH_BYTES, DOCUMENTS, Region, Shard, ShardWriter
 
 # A bundle is a 64th of the source, so that all processes have work, within these bounds.
 BUNDLES, LEAST_BYTES, MOST_BYTES = 64, 2 * 2**20, 256 * 2**20
 MOST_CASES = 5
+# A draft holds the list of what it reads besides its shards, until the corpus is whole.
+PARTS = ".parts.json"
 
 
 @dataclass(slots=True)
@@ -119,10 +123,38 @@ def collect_bundle(source: Source, bundle: Bundle, directory: Path, limit: int |
     return tally
 
 
-def forget_marks(directory: Path) -> None:
-    """Remove the marks of finished bundles, once the corpus is whole."""
-    for mark in directory.glob(".*done.json"):
-        mark.unlink()
+def keep_parts(parts: Sequence[Part], directory: Path) -> None:
+    """Write down the parts of a source that fetches: a resumed run reads the same ones.
+
+    What lies elsewhere changes (a new crawl, a new book): a list made anew would be another.
+    """
+    rows = [asdict(part) for part in parts]
+    write_durably(directory / PARTS, json.dumps(rows).encode())
+
+
+def kept_parts(directory: Path) -> list[Part] | None:
+    """The parts that an earlier attempt wrote down, if it did."""
+    path = directory / PARTS
+    if not path.exists():
+        return None
+    rows = json.loads(path.read_bytes())
+    return [Part(**row | {"spec": _as_tuples(row["spec"])}) for row in rows]
+
+
+def settled(source: Source, directory: Path) -> Source:
+    """The source, told where to keep what it fetches if it does."""
+    return source.fetching_into(directory / PASSING) if isinstance(source, Fetching) else source
+
+
+def forget_traces(directory: Path) -> None:
+    """Remove marks of finished bundles and what was fetched, once the corpus is whole."""
+    for mark in (*directory.glob(".*done.json"), directory / PARTS):
+        mark.unlink(missing_ok=True)
+    shutil.rmtree(directory / PASSING, ignore_errors=True)
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def _documents(

@@ -45,12 +45,14 @@ class Rejected:
 class Part:
     """A piece of a source that one process reads alone, in a stable order.
 
-    `spec` is whatever the source needs to find it again (picklable, JSON-like); `bytes` its size.
+    `spec` is whatever the source needs to find it again (picklable, JSON-like); `bytes` its size;
+    `seconds` how long one process will be busy with it, as far as the source can tell.
     """
 
     label: str
     bytes: int
     spec: tuple[Any, ...] = ()
+    seconds: float = 0.0
 
 
 class Source(Protocol):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
 from llmctl.console import console
 from llmctl.errors import DataError
-from llmctl.figures import count, size
+from llmctl.figures import count, duration, size
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Input, Workspace
@@ -42,18 +42,14 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
     >>> run(Collect(source=Files(paths=("notes/",))), workspace).facts["documents"]
     12
     """
-    from llmctl.data.collecting import Tally, bundles, forget_marks
+    from llmctl.data.collecting import Tally, bundles, forget_traces, keep_parts, settled
     from llmctl.shards import DOCUMENTS, write_index
 
     name = config.name or config.source.default_name()
-    parts = config.source.parts()
+    parts = _parts(config, workspace, name)
     plan = bundles(parts)
-    facts: dict[str, Any] = {
-        "parts": len(parts),
-        "bytes_to_read": sum(part.bytes for part in parts),
-    }
+    facts = _plan(config, parts)
     if config.dry_run:
-        console.say(f"would read {count(len(parts))} parts, {size(facts['bytes_to_read'])}")
         console.say(f"would make corpora/{name}")
         return {"plan": facts | {"kind": "corpus", "name": name}}
     settings: dict[str, Any] = {
@@ -66,6 +62,10 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
         return made
     tally = Tally()
     with workspace.draft("corpus", name, **settings, force=config.force) as draft:
+        source = settled(config.source, draft.path)
+        if source is not config.source:
+            keep_parts(parts, draft.path)
+        config = replace(config, source=source)
         with console.progress("collecting", total=facts["bytes_to_read"], unit="B") as bar:
             for bundle, found in _collected(config, plan, draft.path):
                 tally.add(found)
@@ -75,7 +75,7 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
                 f"nothing was collected: {_told(tally.dropped) or 'the source is empty'}",
                 hint=_first_case(tally) or "look at what the source holds",
             )
-        forget_marks(draft.path)
+        forget_traces(draft.path)
         write_index(draft.path, DOCUMENTS, tally.shards)
         artifact = draft.finish(
             facts={
@@ -90,6 +90,34 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
     console.made(artifact, f"{count(tally.documents)} documents, {size(tally.bytes)}")
     console.next("llmctl tokenize")
     return artifact
+
+
+def _parts(config: Collect, workspace: Workspace, name: str) -> Any:
+    """What to read: listed now, or as an attempt with the same config listed it that was cut."""
+    from llmctl.data.collecting import kept_parts
+
+    before = workspace.unfinished("corpus", name)
+    if before and before["config"] == identity(config) and not config.force:
+        kept = kept_parts(workspace.draft_path("corpus", name))
+        if kept is not None:
+            return kept
+    return config.source.parts()
+
+
+def _plan(config: Collect, parts: Any) -> dict[str, Any]:
+    """What is to be done, as facts, and with `--dry-run` as talk."""
+    facts: dict[str, Any] = {
+        "parts": len(parts),
+        "bytes_to_read": sum(part.bytes for part in parts),
+        "seconds": round(sum(part.seconds for part in parts)),
+    }
+    if config.dry_run:
+        told = f"would read {count(facts['parts'])} parts, {size(facts['bytes_to_read'])}"
+        if facts["seconds"] and config.limit is None:
+            workers = min(config.workers or os.cpu_count() or 1, facts["parts"])
+            told += f", in about {duration(facts['seconds'] / workers)} with {workers} processes"
+        console.say(told)
+    return facts
 
 
 def _collected(config: Collect, plan: list[Any], directory: Any) -> Iterator[tuple[Any, Any]]:
@@ -112,8 +140,12 @@ def _collected(config: Collect, plan: list[Any], directory: Any) -> Iterator[tup
         waiting = [
             pool.submit(collect_bundle, config.source, bundle, directory, None) for bundle in plan
         ]
-        for bundle, one in zip(plan, waiting, strict=True):
-            yield bundle, one.result()
+        try:
+            for bundle, one in zip(plan, waiting, strict=True):
+                yield bundle, one.result()
+        finally:
+            # After a refusal nobody shall go on to ask.
+            pool.shutdown(cancel_futures=True)
 
 
 def _fingerprint(name: str, parts: Iterable[Any]) -> Input:

@@ -318,7 +318,7 @@ ODD: dict[str, tuple[bytes, list[str], list[str]]] = {
     "image.png": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, [], ["binary"]),
     "zeros.txt": (bytes(5000), [], ["binary"]),
     "program": (b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\0>\0" * 50, [], ["binary"]),
-    "paper.pdf": (b"%PDF-1.4\n% some text\n", [], ["not plain text"]),
+    "paper.pdf": (b"%PDF-1.4\n% some text\n", [], ["damaged PDF"]),
     "head.txt.gz": (gzip.compress(TEXT.encode())[:10], [], ["truncated gzip"]),
     "tail.txt.gz": (gzip.compress(TEXT.encode()) + b"no gzip", [TEXT], ["damaged gzip~"]),
     "padded.txt.gz": (gzip.compress(TEXT.encode()) + bytes(99), [TEXT], []),

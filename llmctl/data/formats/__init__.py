@@ -27,6 +27,12 @@ READERS = {
     "arrows": "llmctl.data.formats.tables:read_arrow",
     "feather": "llmctl.data.formats.tables:read_arrow",
     "ipc": "llmctl.data.formats.tables:read_arrow",
+    "docx": "llmctl.data.formats.office:read_docx",
+    "eml": "llmctl.data.formats.mail:read_message",
+    "epub": "llmctl.data.formats.office:read_epub",
+    "mbox": "llmctl.data.formats.mail:read_mbox",
+    "pdf": "llmctl.data.formats.pdf:read",
+    "nxml": "llmctl.data.formats.jats:read",
 }
 
 ROWS = {
@@ -63,4 +69,5 @@ BEGINNINGS = {
     b"<html": "html",
     b"par1": "parquet",
     b"arrow1": "arrow",
+    b"%pdf-": "pdf",
 }

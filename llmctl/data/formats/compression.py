@@ -19,19 +19,23 @@ from llmctl.registry import load
 FEED = 1024
 FREE_BYTES = 2**30
 MOST_RATIO = 1000
+USUAL_WINDOW, WIDEST_WINDOW = 2**27, 2**31
 
 
 class Budget:
-    """How many bytes a file may still unpack to: 1 GiB, or 1000 times its size if that is more."""
+    """How many bytes a file may still unpack to: `free`, or `ratio` times its size if more."""
 
-    def __init__(self, packed_bytes: int) -> None:
-        self.left = max(FREE_BYTES, MOST_RATIO * packed_bytes)
+    def __init__(
+        self, packed_bytes: int, *, ratio: int = MOST_RATIO, free: int = FREE_BYTES
+    ) -> None:
+        self.ratio = ratio
+        self.left = max(free, ratio * packed_bytes)
 
     def spend(self, size: int) -> None:
         """Take `size` bytes off; raises Unreadable once there are none left."""
         self.left -= size
         if self.left < 0:
-            raise Unreadable("bomb", f"unpacks to more than {MOST_RATIO} times its size")
+            raise Unreadable("bomb", f"unpacks to more than {self.ratio} times its size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Compression:
 
     name: str
     magic: re.Pattern[bytes]
-    machine: Callable[[], Any]
+    machine: Callable[[bytes], Any]
     feed: Callable[[Any, bytes], Iterator[bytes]]
 
 
@@ -59,20 +63,25 @@ def unpack(blocks: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
     return whole
 
 
+def unpack_bytes(content: bytes, budget: Budget) -> bytes:
+    """All of some bytes without their compression; raises Unreadable for damage and bombs."""
+    return b"".join(unpack(iter([content]), budget))
+
+
 def _unpacked(blocks: Iterator[bytes], compression: Compression, budget: Budget) -> Iterator[bytes]:
-    machine = compression.machine()
+    machine: Any = None
     for block in blocks:
         for start in range(0, len(block), FEED):
             data = block[start : start + FEED]
             # Streams stand one after another, with zeros as padding behind the last.
-            while data and not (machine.eof and not data.strip(b"\0")):
-                if machine.eof:
-                    machine = compression.machine()
+            while data and not (machine and machine.eof and not data.strip(b"\0")):
+                if machine is None or machine.eof:
+                    machine = compression.machine(data)
                 for plain in _fed(machine, data, compression):
                     budget.spend(len(plain))
                     yield plain
                 data = machine.unused_data if machine.eof else b""
-    if not machine.eof:
+    if machine is not None and not machine.eof:
         raise Unreadable(f"truncated {compression.name}", "it ends in the middle")
 
 
@@ -94,17 +103,34 @@ def _feed_bounded(machine: Any, data: bytes) -> Iterator[bytes]:
         yield machine.decompress(b"", BLOCK)
 
 
-def _gzip_machine() -> Any:
+def _gzip_machine(_: bytes) -> Any:
     return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
 
-def _zstandard_machine() -> Any:
-    return load("zstandard:ZstdDecompressor")().decompressobj()
+def _bzip2_machine(_: bytes) -> Any:
+    return bz2.BZ2Decompressor()
+
+
+def _xz_machine(_: bytes) -> Any:
+    return lzma.LZMADecompressor()
+
+
+def _zstandard_machine(head: bytes) -> Any:
+    """A machine that looks back as far as this stream asks for, and no further: it takes memory.
+
+    Dumps of Reddit look 2 GiB back; the library by itself stops at 128 MiB.
+    """
+    try:
+        window = load("zstandard:get_frame_parameters")(head).window_size
+    except load("zstandard:ZstdError"):  # cut within the head of a later stream
+        window = 0
+    wide = {"max_window_size": WIDEST_WINDOW} if window > USUAL_WINDOW else {}
+    return load("zstandard:ZstdDecompressor")(**wide).decompressobj()
 
 
 COMPRESSIONS = (
     Compression("gzip", re.compile(rb"\x1f\x8b\x08"), _gzip_machine, _feed_all),
-    Compression("bzip2", re.compile(rb"BZh[1-9]"), bz2.BZ2Decompressor, _feed_bounded),
-    Compression("xz", re.compile(rb"\xfd7zXZ\x00"), lzma.LZMADecompressor, _feed_bounded),
+    Compression("bzip2", re.compile(rb"BZh[1-9]"), _bzip2_machine, _feed_bounded),
+    Compression("xz", re.compile(rb"\xfd7zXZ\x00"), _xz_machine, _feed_bounded),
     Compression("zstandard", re.compile(rb"\x28\xb5\x2f\xfd"), _zstandard_machine, _feed_all),
 )

@@ -8,7 +8,7 @@ from llmctl.data.formats.passage import Item, Options, Passage, Unreadable
 
 # Formats that look like text and are none, and what to do with them.
 OTHERS = {
-    b"%PDF-": "PDF: make it plain text first",
+    b"%PDF-": "PDF: name it .pdf",
     b"{\\rtf": "RTF: make it plain text first",
     b"%!PS": "PostScript: make it plain text first",
     b"WARC/": "a web archive: for `collect commoncrawl --input`",
