@@ -15,7 +15,7 @@ def read(fields: Fields) -> Shape:
     fields.expect("attention_bias", False)
     fields.expect("use_bidirectional_attention", False)
     # Left out, these are not what they are in Llama.
-    own = {
+    own: dict[str, Any] = {
         "head_width": fields.integer("head_dim", 256),
         "tied_head": fields.flag("tie_word_embeddings", True),
     }
