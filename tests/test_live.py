@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
-from huggingface_hub import snapshot_download
+from transformers import AutoModelForCausalLM
 
+from llmctl.data.tokenizer import Tokenizer
 from llmctl.data.tokenizer_hub import tokenizer_from
 from llmctl.model.checkpoint import load_model
+from llmctl.stages.import_model import ImportModel, run
+from llmctl.workspace import Artifact, Workspace
 
 pytestmark = pytest.mark.network
 MODEL = "openai-community/gpt2"
@@ -20,12 +22,18 @@ def test_a_tokenizer_comes_from_the_hub_and_counts_as_gpt2_does() -> None:
     assert tokenizer.encode("Hello world").tolist() == [15496, 995]
 
 
-def test_a_published_model_gives_the_logits_of_transformers() -> None:
-    patterns = ["config.json", "model.safetensors", "tokenizer*", "generation_config.json"]
-    folder = Path(snapshot_download(MODEL, allow_patterns=patterns))
-    ids = torch.tensor([[15496, 995, 11, 314, 716]])
+@pytest.mark.parametrize(
+    "repository", [MODEL, "HuggingFaceTB/SmolLM2-135M", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen3-0.6B"]
+)
+def test_a_published_model_is_imported_and_gives_the_logits_of_transformers(
+    repository: str, tmp_path: Path
+) -> None:
+    made = run(ImportModel(model=repository, name="theirs"), Workspace(tmp_path))
+    assert isinstance(made, Artifact)
+    ids = torch.tensor([Tokenizer.load(made.path).encode_prompt("Hello world, I am")])
 
-    ours = load_model(folder, dtype=torch.float32)(ids)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)(ids).logits
+    ours = load_model(made.path, dtype=torch.float32)(ids)
+    theirs = AutoModelForCausalLM.from_pretrained(made.path, dtype=torch.float32)(ids).logits
 
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert len(made.manifest.inputs[0].digest) == 40
+    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)

@@ -23,7 +23,7 @@ from llmctl.errors import ConfigError
 from llmctl.infer.sampling import Sampling, next_ids
 from llmctl.infer.writing import FinishReason, Writing
 from llmctl.model.cache import KVCache
-from llmctl.model.checkpoint import load_model
+from llmctl.model.checkpoint import load_model, read_ends
 from llmctl.model.device import pick_device, pick_dtype
 from llmctl.model.transformer import Transformer
 
@@ -92,15 +92,25 @@ class _Request:
 
 
 class Engine:
-    """Text in, text out. `rows` is how many prompts are worked on at once."""
+    """Text in, text out. `rows` is how many prompts are worked on at once.
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, rows: int = 16) -> None:
+    A text ends at the tokenizer's own ends and at `ends`, those that the model's folder names.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        rows: int = 16,
+        ends: frozenset[int] = frozenset(),
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.rows = rows
         self.context = model.shape.context
-        ends = (tokenizer.eos_id, tokenizer.im_end_id)
-        self._ends = frozenset(end for end in ends if end is not None)
+        own = (tokenizer.eos_id, tokenizer.im_end_id)
+        self._ends = ends | {end for end in own if end is not None}
 
     @classmethod
     def open(
@@ -114,7 +124,7 @@ class Engine:
         """The engine of a model folder, on the best device and in its fastest type."""
         where = pick_device(device)
         model = load_model(directory, dtype=pick_dtype(where, precision), device=where)
-        return cls(model, Tokenizer.load(directory), rows=rows)
+        return cls(model, Tokenizer.load(directory), rows=rows, ends=read_ends(directory))
 
     @torch.inference_mode()
     def generate(

@@ -108,6 +108,17 @@ def read_shape(directory: Path) -> Shape:
     return shape_of(read_config(directory), directory)
 
 
+def read_ends(directory: Path) -> frozenset[int]:
+    """The ids at which the model in a folder stops writing: one, several, or none that it names."""
+    for name in (GENERATION_CONFIG, CONFIG):
+        found = read_json(directory / name) if (directory / name).is_file() else {}
+        ends = found.get("eos_token_id")
+        listed = ends if isinstance(ends, list) else [ends]
+        if any(isinstance(end, int) for end in listed):
+            return frozenset(end for end in listed if isinstance(end, int))
+    return frozenset()
+
+
 def family_of(model_type: str) -> Family:
     """The family of a `model_type`; ConfigError with the nearest names for an unknown one."""
     return look_up(FAMILIES, model_type, kind="model family", group="families")

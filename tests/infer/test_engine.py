@@ -1,5 +1,6 @@
 """The engine: what a prompt gets depends on the prompt, the seed and the model alone."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,20 @@ def test_the_models_own_end_stops_a_text(tokenizer: Tokenizer) -> None:
         found = single_minded(tokenizer, end).generate(["Hi"], GREEDY)[0]
 
         assert (found.text, found.tokens, found.finish_reason) == ("", 0, "stop")
+
+
+@pytest.mark.parametrize("ends", [65, [7, 65]])
+def test_a_text_stops_at_every_end_that_a_published_folder_names(
+    tokenizer: Tokenizer, tmp_path: Path, ends: int | list[int]
+) -> None:
+    model = single_minded(tokenizer, 65).model
+    save_model(model.state_dict(), model.shape, tmp_path)
+    tokenizer.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+
+    [one] = Engine.open(tmp_path).generate(["Once"], GREEDY)
+
+    assert (one.text, one.finish_reason) == ("", "stop")
 
 
 def test_next_tokens_are_those_of_the_model(engine: Engine, tokenizer: Tokenizer) -> None:

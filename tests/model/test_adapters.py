@@ -265,3 +265,22 @@ def test_a_state_goes_into_another_model_with_the_same_adapters() -> None:
     load_adapter_state(other, adapter_state(model))
 
     assert torch.equal(other(IDS), model(IDS))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own compiler warns of what it does itself
+def test_adapted_blocks_compile_and_compute_the_same() -> None:
+    model = adapted_model(dora=True)
+    eager = model(IDS)
+    eager.square().sum().backward()
+    gradients = [one.grad for one in model.parameters() if one.requires_grad]
+
+    for block in model.blocks:
+        block.compile(dynamic=False)
+    model.zero_grad()
+    compiled = model(IDS)
+    compiled.square().sum().backward()
+
+    torch.testing.assert_close(compiled, eager, atol=1e-4, rtol=0)
+    again = [one.grad for one in model.parameters() if one.requires_grad]
+    torch.testing.assert_close(again, gradients, atol=1e-2, rtol=1e-3)
