@@ -1,5 +1,6 @@
 """What all tests share: no network, golden files, and the data beside the project."""
 
+import functools
 import hashlib
 import json
 import os
@@ -12,9 +13,14 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
+import torch
 
 from llmctl.data.sources.files import Files
+from llmctl.data.tokenizer import Tokenizer
+from llmctl.model.checkpoint import save_model
+from llmctl.model.transformer import fresh
 from llmctl.registry import load
+from llmctl.shapes import Size, shape_of
 from llmctl.stages import collect, tokenize
 from llmctl.workspace import Workspace
 
@@ -185,3 +191,26 @@ def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     collect.run(collect.Collect(source=source), workspace)
     tokenize.run(tokenize.Tokenize(level="byte", validation="0.05"), workspace)
     return workspace
+
+
+@pytest.fixture(scope="session")
+def random_base(
+    tiny_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of a model of a family that was never trained, every number of it random."""
+
+    def write(family: str) -> Path:
+        tokenizer = Tokenizer.load(tiny_workspace.take("tokenizer", None).path)
+        shape = shape_of(Size(2, 32, 16, 512), vocab_size=tokenizer.vocab_size, family=family)
+        model = fresh(shape, 0)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for one in model.parameters():
+                one.add_(0.05 * torch.randn(one.shape, generator=generator))
+        directory = tmp_path_factory.mktemp("random") / family
+        directory.mkdir()
+        save_model(model.state_dict(), shape, directory)
+        tokenizer.save(directory)
+        return directory
+
+    return functools.cache(write)

@@ -261,6 +261,58 @@ def test_an_assistant_learns_its_answers_and_to_stop(assistant: Any, workspace: 
     assert answer["messages"][-1]["content"] in ("alpha", "omega")
 
 
+def test_adapters_beside_four_bits_leave_a_plain_model_too(
+    assistant: Any, workspace: Workspace
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs the extra `qlora`")
+    given: dict[str, Any] = QUICK | {"base": "tuning-base", "method": "qlora", "samples": 4}
+    config = finetune_instruct.FinetuneInstruct(data="words", name="by-qlora", **given)
+
+    made = finetune_instruct.run(config, workspace)
+
+    base, tuned = (
+        load_file(one.path / "model.safetensors")
+        for one in (workspace.find("model", "tuning-base"), made)
+    )
+    adapter = load_file(made.path / "adapter" / "adapter_model.safetensors")
+    name = "model.layers.1.mlp.down_proj"
+    low_rank = [adapter[f"base_model.model.{name}.lora_{half}.weight"] for half in "BA"]
+    merged = base[f"{name}.weight"] + 16.0 / 8 * low_rank[0] @ low_rank[1]
+    assert made.facts["test_loss_before"] == assistant.facts["test_loss_before"]
+    assert made.facts["test_loss"] < 0.3 * made.facts["test_loss_before"]
+    assert made.facts["trained_parameters"] == assistant.facts["trained_parameters"]
+    torch.testing.assert_close(tuned[f"{name}.weight"], merged, atol=1e-6, rtol=0)
+    assert tuned.keys() == base.keys()
+
+
+def test_four_bits_without_their_library_end_with_the_pip_line(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "bitsandbytes.py").write_text(
+        "raise ModuleNotFoundError('no bitsandbytes', name='bitsandbytes')"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    file = write_questions(tmp_path / "words.json")
+    command = f"-m llmctl finetune instruct {file} --method qlora --workspace {workspace.root}"
+
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 5
+    assert "pip install 'llmctl[qlora]'" in done.stderr
+
+
+def test_magnitudes_beside_four_bits_are_refused() -> None:
+    config = finetune_instruct.FinetuneInstruct(data="words", method="qlora", dora=True)
+
+    with pytest.raises(ConfigError, match="whole weights"):
+        finetune_instruct.run(config, Workspace(Path("nowhere")))
+
+
 def test_transformers_renders_and_stops_as_it_was_trained(assistant: Any) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(assistant.path)
     model = transformers.AutoModelForCausalLM.from_pretrained(assistant.path)

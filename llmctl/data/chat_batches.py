@@ -54,8 +54,8 @@ class ChatBatches:
         return self.gathered([self.packs[index] for index in chosen])
 
     def longest(self) -> Batch:
-        """The largest batch that could be: packs are made with the longest first."""
-        return self.gathered(self.packs[: self.rows])
+        """The largest batch that could be: of the fullest rows."""
+        return self.gathered(sorted(self.packs, key=self._width, reverse=True)[: self.rows])
 
     def in_order(self) -> list[Batch]:
         """All conversations once, as a score reads them."""
@@ -64,8 +64,8 @@ class ChatBatches:
 
     def gathered(self, packs: Sequence[Sequence[int]]) -> Batch:
         """Packs of conversations as the rows of a batch, as wide as the fullest needs."""
-        widths = [sum(len(self.conversations[one].ids) - 1 for one in pack) for pack in packs]
-        inputs_BT = np.full((len(packs), max(widths)), self._pad_id, dtype=np.int64)
+        widest = max(map(self._width, packs))
+        inputs_BT = np.full((len(packs), widest), self._pad_id, dtype=np.int64)
         targets_BT = np.full_like(inputs_BT, IGNORED)
         # What is padded is a segment of its own.
         segments_BT = np.full_like(inputs_BT, max(map(len, packs)))
@@ -87,6 +87,9 @@ class ChatBatches:
             None if is_alone else torch.from_numpy(segments_BT),
             int((targets_BT != IGNORED).sum()),
         )
+
+    def _width(self, pack: Sequence[int]) -> int:
+        return sum(len(self.conversations[one].ids) - 1 for one in pack)
 
 
 def packed(lengths: Sequence[int], room: int) -> list[list[int]]:

@@ -80,6 +80,15 @@ def add_adapters(model: nn.Module, settings: AdapterSettings, *, seed: int) -> N
         body.set_submodule(projection.module, adapted)
 
 
+def fold_frozen(model: nn.Module, device: torch.device) -> None:
+    """Keep the weights under the adapters in four bits, on a device, to train beside them alone.
+
+    DependencyError without bitsandbytes.
+    """
+    for adapted in _adapted(transformer_in(model)).values():
+        adapted.fold(device)
+
+
 def merge_adapters(model: nn.Module) -> None:
     """Put the adapters into the weights, in place: a plain model again, with nothing frozen."""
     body = transformer_in(model)

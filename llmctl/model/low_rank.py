@@ -1,8 +1,9 @@
-"""A linear layer, frozen, + thin matrices that are trained in its place: LoRA and DoRA.
+"""A linear layer, frozen, + thin matrices that are trained in its place: LoRA, DoRA, QLoRA.
 
 LoRA (arXiv 2106.09685) adds to a matrix W a product of two thin ones, W + s BA. DoRA (arXiv
-2402.09353) also trains the length of each row: m (W + s BA) / |W + s BA|. Parts of a fused
-projection are adapted each on its own.
+2402.09353) also trains the length of each row: m (W + s BA) / |W + s BA|. QLoRA
+(arXiv 2305.14314) keeps W in four bits meanwhile. Parts of a fused projection are adapted each on
+its own.
 
     D inputs, O outputs, R rank
 """
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmctl.errors import ConfigError
+from llmctl.model.four_bit import FourBit
 from llmctl.registry import suggest
 
 TARGETS = ("query", "key", "value", "out", "gate", "up", "down")
@@ -74,10 +76,13 @@ class LowRank(nn.Module):
         drawn_RD = torch.empty(self.a.shape).uniform_(-bound, bound, generator=generator)
         self.a.copy_(drawn_RD)
 
-    def forward(self, x: Tensor, y: Tensor, weight_OD: Tensor) -> Tensor:
-        """`y`, what the frozen rows made of their input, adapted; `x` is that input, thinned."""
+    def forward(self, x: Tensor, y: Tensor, weight_OD: Tensor | None) -> Tensor:
+        """`y`, what the frozen rows made of their input, adapted; `x` is that input, thinned.
+
+        Only DoRA looks at the rows themselves.
+        """
         y = y + self.scale * F.linear(F.linear(x, self.a.to(x.dtype)), self.b.to(x.dtype))
-        if self.magnitude is None:
+        if self.magnitude is None or weight_OD is None:
             return y
         # The gradient takes the length as a constant (DoRA, section 4.3).
         with torch.no_grad():
@@ -103,6 +108,7 @@ class Adapted(nn.Module):
 
     weight: Tensor
     bias: nn.Parameter | None
+    four_bit: FourBit | None
 
     def __init__(
         self,
@@ -114,6 +120,7 @@ class Adapted(nn.Module):
         super().__init__()
         self.weight = linear.weight
         self.register_parameter("bias", linear.bias)
+        self.four_bit = None
         self.dropout = settings.dropout
         self.rows = dict(rows)
         weights = dict(zip(rows, self.weight.detach().split([*rows.values()]), strict=True))
@@ -122,11 +129,14 @@ class Adapted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = [*self.rows.values()]
         thinned = F.dropout(x, self.dropout, self.training)
-        pieces = F.linear(x, self.weight).split(rows, dim=-1)
+        if self.four_bit is None:
+            y, weights = F.linear(x, self.weight), self.weight.split(rows)
+        else:
+            y, weights = self.four_bit(x), [None] * len(rows)
         adapted = [
             self.parts[name](thinned, piece, weight_OD) if name in self.parts else piece
             for name, piece, weight_OD in zip(
-                self.rows, pieces, self.weight.split(rows), strict=True
+                self.rows, y.split(rows, dim=-1), weights, strict=True
             )
         ]
         y = adapted[0] if len(adapted) == 1 else torch.cat(adapted, dim=-1)
@@ -136,6 +146,13 @@ class Adapted(nn.Module):
     def adapters(self) -> dict[str, LowRank]:
         """The adapters by the names of their parts."""
         return cast("dict[str, LowRank]", dict(self.parts.items()))
+
+    def fold(self, device: torch.device) -> None:
+        """Keep the frozen weight in four bits from now on, for good: it cannot be merged."""
+        lengths = [one.magnitude for one in self.adapters.values() if one.magnitude is not None]
+        assert not lengths, "DoRA looks at its rows, whole, at every step"
+        self.four_bit = FourBit(self.weight.to(device))
+        self.register_parameter("weight", None)
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:

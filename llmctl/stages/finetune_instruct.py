@@ -51,7 +51,9 @@ class FinetuneInstruct:
         identity=False, metavar="N",
     )  # fmt: skip
     method: Literal["full", "lora", "qlora"] = knob(
-        "full", help="Train all of it, or adapters beside it", panel="Training"
+        "full",
+        help="Train all of it, or adapters; qlora keeps the base in 4 bits",
+        panel="Training",
     )
     epochs: float | None = knob(None, help="Rounds at most; by the data's size", panel="Training")
     learning_rate: float | None = knob(None, help="By the model's width", panel="Training")
@@ -144,6 +146,20 @@ def _check(config: FinetuneInstruct) -> None:
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
     if not 0 <= config.dropout < 1:
         raise ConfigError(f"`--dropout {config.dropout}` is no share below 1")
+    if config.method == "qlora":
+        _check_four_bits(config)
+
+
+def _check_four_bits(config: FinetuneInstruct) -> None:
+    """Say before anything is read that it cannot be done."""
+    from llmctl.model.four_bit import load_bitsandbytes
+
+    if config.dora:
+        raise ConfigError(
+            "`--dora` needs whole weights, and `--method qlora` keeps four bits of them",
+            hint="take `--method lora`, or leave `--dora` out",
+        )
+    load_bitsandbytes()
 
 
 def _labeled(config: FinetuneInstruct, workspace: Workspace) -> Artifact:
@@ -237,7 +253,7 @@ def _trained(
     training = Instructing(*_course(config, found, base))
     _say_fitted(training)
     test = found.splits["test"]
-    before = training.score(test)
+    before = training.score_base(test)
     run = training.start(draft.path)
     if run.resumed_from is not None:
         console.say(f"resumed after step {run.resumed_from:,}")

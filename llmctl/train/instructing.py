@@ -1,7 +1,7 @@
 """A base model's folder and conversations -> a model that answers, trained on the answers alone.
 
-Methods differ by what is trained: all of it, or low-rank adapters beside it. Receives paths,
-never artifact names.
+Methods differ by what is trained: all of it, or low-rank adapters beside it, whose base may be
+kept in four bits meanwhile. Receives paths, never artifact names.
 """
 
 import math
@@ -17,7 +17,7 @@ from llmctl.data.labeled.conversations import Conversation
 from llmctl.data.template import ChatTemplate, Rendered, check_rendering
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.errors import DataError
-from llmctl.model.adapters import add_adapters, merge_adapters, save_adapter
+from llmctl.model.adapters import add_adapters, fold_frozen, merge_adapters, save_adapter
 from llmctl.model.checkpoint import SpecialIds, load_model, save_model
 from llmctl.model.low_rank import AdapterSettings
 from llmctl.model.transformer import Transformer
@@ -69,8 +69,10 @@ class Instructing:
             )
         batches = self._batches(self.fitted.rows)
         self._validation = self._batches(self.fit(course.validation).rows)
-        if course.method == "lora":
+        if course.method != "full":
             add_adapters(self.model, course.adapters, seed=course.seed)
+        if course.method == "qlora":
+            fold_frozen(self.model, machine.device)
         self.tuning = Tuning(self.model, next_token, batches, course.dose, machine)
 
     def fit(self, conversations: Sequence[Conversation]) -> Fitted:
@@ -86,18 +88,27 @@ class Instructing:
         """The mean loss, in nats, over the tokens of the answers."""
         return self._score(self._batches(self.fit(conversations).rows))
 
+    def score_base(self, conversations: Sequence[Conversation]) -> Score:
+        """The same before the first step, of the base as it is and not of four bits of it."""
+        if self.course.method != "qlora":
+            return self.score(conversations)
+        machine = self.tuning.machine
+        base = load_model(self.course.base, dtype=machine.dtype, device=machine.device)
+        return score(base, next_token, self._batches(self.fit(conversations).rows).in_order())
+
     def finish(self, directory: Path) -> None:
         """One plain float32 model of what was trained and what was kept, in a folder.
 
-        Adapters are merged, and lie beside it in PEFT's form in `adapter/`.
+        Adapters are merged into the weights as they were before any folding into four bits, and
+        lie beside it in PEFT's form in `adapter/`.
         """
         course, device = self.course, self.tuning.machine.device
         state = self.tuning.trainer.masters.trained_state(self.model)
         model = load_model(course.base, dtype=torch.float32)
-        if course.method == "lora":
+        if course.method != "full":
             add_adapters(model, course.adapters, seed=course.seed)
         model.load_state_dict({name: one.cpu() for name, one in state.items()}, strict=False)
-        if course.method == "lora":
+        if course.method != "full":
             beside = directory / "adapter"
             beside.mkdir(exist_ok=True)
             save_adapter(model, course.adapters, beside, str(course.base))

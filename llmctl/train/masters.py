@@ -7,6 +7,7 @@ gate, up), because Muon must orthogonalise each alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +84,59 @@ class Masters:
         self.publish()
 
 
-class GradientSum:
-    """The sum of gradients over micro-batches.
+class GradientSum(Protocol):
+    """The sum of gradients over the micro-batches of a step."""
 
-    With `pairwise` it adds as a balanced tree does (equal levels only, log2 buffers), so that
-    any split of the micro-batches over processes gives the same bits; else it adds in a row.
+    def add(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Take the gradients away from the parameters and add them."""
+        ...
+
+    def total(self) -> list[Tensor]:
+        """The sum, one tensor a parameter, in float32."""
+        ...
+
+
+class RowSum:
+    """A sum that adds one micro-batch after the other.
+
+    What must be widened to float32 goes into `buffers`, which whoever trains hands to each step
+    anew: new memory of that size takes longer to get than the sum itself.
     """
 
-    def __init__(self, *, pairwise: bool) -> None:
-        self.pairwise = pairwise
+    def __init__(self, buffers: dict[int, Tensor]) -> None:
+        self._total: list[Tensor] = []
+        self._buffers = buffers
+
+    def add(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Take the gradients away from the parameters and add them."""
+        is_first = not self._total
+        for place, one in enumerate(parameters):
+            gradient, one.grad = one.grad, None
+            if is_first:
+                self._total.append(self._begun(place, one, gradient))
+            elif gradient is not None:
+                self._total[place].add_(gradient)
+
+    def total(self) -> list[Tensor]:
+        """The sum, one tensor a parameter, in float32; good until the buffers are used again."""
+        return self._total
+
+    def _begun(self, place: int, parameter: nn.Parameter, gradient: Tensor | None) -> Tensor:
+        if gradient is not None and gradient.dtype == torch.float32:
+            return gradient
+        if place not in self._buffers:
+            self._buffers[place] = torch.empty_like(parameter, dtype=torch.float32).detach()
+        buffer = self._buffers[place]
+        return buffer.zero_() if gradient is None else buffer.copy_(gradient)
+
+
+class PairwiseSum:
+    """A sum that adds as a balanced tree does: equal levels only, log2 buffers.
+
+    Any split of the micro-batches over processes gives the same bits.
+    """
+
+    def __init__(self) -> None:
         self._stack: list[tuple[int, list[Tensor]]] = []
 
     def add(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -103,7 +148,7 @@ class GradientSum:
         for one in parameters:
             one.grad = None
         level = 0
-        while self._stack and (not self.pairwise or self._stack[-1][0] == level):
+        while self._stack and self._stack[-1][0] == level:
             gradients = self._merge(gradients)
             level += 1
         self._stack.append((level, gradients))

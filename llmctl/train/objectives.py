@@ -21,6 +21,8 @@ from llmctl.model.transformer import Transformer
 CHUNK_BYTES = 16 * 2**20
 # Beyond this a share is nothing to a float: a loss of 87 nats a token.
 LEAST_SHARE = 1e-38
+# Where more is trained than this share, picking out what is costs more than it saves.
+MOST_TRAINED = 0.95
 
 
 Model = Transformer | Classifier
@@ -37,8 +39,13 @@ class Objective(Protocol):
 def next_token(model: Transformer, batch: Batch) -> Tensor:
     """The cross-entropy of every next token, in nats, summed."""
     hidden_BTD = model.hidden(batch.inputs_BT, segments_BT=batch.segments_BT)
-    hidden_ND = hidden_BTD.flatten(0, 1)
-    return head_cross_entropy(hidden_ND, model.head_weight, batch.targets_BT.flatten())
+    hidden_ND, targets_N = hidden_BTD.flatten(0, 1), batch.targets_BT.flatten()
+    # The head is half of the work of a small model with a large vocabulary, and questions, like
+    # padding, need none of it.
+    if batch.trained < MOST_TRAINED * len(targets_N):
+        is_trained_N = targets_N != IGNORED
+        hidden_ND, targets_N = hidden_ND[is_trained_N], targets_N[is_trained_N]
+    return head_cross_entropy(hidden_ND, model.head_weight, targets_N)
 
 
 def class_label(model: Classifier, batch: ClassBatch) -> Tensor:

@@ -40,7 +40,7 @@ def fitting_rows(trainer: Trainer, shape: Shape, longest: StepBatch) -> int:
         if rows == 1:
             raise TrainingError(
                 f"one row of {shape.context:,} tokens does not fit into {free / 1e9:.1f} GB",
-                hint="choose a smaller `--size` or `--context`",
+                hint="choose a smaller model or `--context`",
             )
         trainer.micro_rows = rows // 2
         logger.warning("%d rows do not fit into memory; trying %d", rows, trainer.micro_rows)

@@ -6,6 +6,7 @@ Pretraining and fine-tuning differ in what they hand in.
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -112,7 +113,12 @@ class Run:
         return self.trainer.plan.schedule.resumable_step(self.trainer.steps)
 
     def take_best(self) -> None:
-        """Put the weights of the best score into the model."""
+        """Put the weights of the best score into the model; TrainingError where none was finite."""
+        if not math.isfinite(self.best_rank):
+            raise TrainingError(
+                f"no score on held-out data was finite up to step {self.trainer.progress.step:,}",
+                hint="try a lower `--learning-rate`",
+            )
         if self.best_step != self.trainer.progress.step:
             weights = self.owner.read_model(self.checkpoints.path(self.best_step))
             self.trainer.masters.load(self.trainer.model, weights)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from llmctl.errors import Interruption, TrainingError
-from llmctl.train.masters import GradientSum, Masters
+from llmctl.train.masters import GradientSum, Masters, PairwiseSum, RowSum
 from llmctl.train.objectives import Model, Objective
 from llmctl.train.schedule import Schedule
 
@@ -127,6 +127,8 @@ class Trainer:
         self.micro_rows = plan.micro_rows
         self.progress = Progress()
         self._is_compiled = False
+        self._buffers: dict[int, torch.Tensor] = {}
+        self._sum: GradientSum
         self._rates = [group["lr"] for one in optimizers for group in one.param_groups]
         self.device = next(model.parameters()).device
 
@@ -178,7 +180,8 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm(gradients)
         skipped = not bool(torch.isfinite(norm) & torch.isfinite(loss))
         if not skipped:
-            torch._foreach_mul_(gradients, (self.plan.clip / (norm + 1e-6)).clamp(max=1.0))
+            if norm + 1e-6 > self.plan.clip:
+                torch._foreach_mul_(gradients, self.plan.clip / (norm + 1e-6))
             self._update(gradients, factor)
         self._count(batch, skipped)
         return StepFacts(
@@ -194,7 +197,7 @@ class Trainer:
 
     def accumulate(self, batch: StepBatch) -> torch.Tensor:
         """Forward and backward over the micro-batches; the mean loss over all targets."""
-        self._sum = GradientSum(pairwise=self.plan.pairwise)
+        self._sum = PairwiseSum() if self.plan.pairwise else RowSum(self._buffers)
         mean = torch.zeros((), device=self.device)
         for start in range(0, batch.rows, self.micro_rows):
             micro = batch.micro(start, start + self.micro_rows).to(self.device)

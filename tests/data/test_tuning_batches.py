@@ -145,3 +145,16 @@ def test_an_epoch_of_conversations_visits_each_once() -> None:
 
     first = [begin for batch in found for begin in batch.inputs_BT[:, 0].tolist()]
     assert sorted(first) == sorted(one.ids[0] for one in CONVERSATIONS)
+
+
+def test_no_batch_is_larger_than_the_longest_by_which_memory_is_probed() -> None:
+    # The long one leaves its row less full than the short ones fill theirs.
+    talks = [conversation(length, 0) for length in (12, 9, 9, 9, 9)]
+    chats = ChatBatches(talks, context=16, rows=1, pad_id=0, seed=0)
+    texts = ClassBatches(TEXTS, rows=8, pad_id=0, seed=0)
+
+    for batches in (chats, texts):
+        largest = batches.longest()
+        found = [batches.batch(step).tokens for step in range(3 * batches.steps_per_epoch)]
+        assert largest.rows == batches.rows
+        assert max(found) <= largest.tokens

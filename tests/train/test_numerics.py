@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from llmctl.data.batches import IGNORED
 from llmctl.model.transformer import fresh
 from llmctl.shapes import named_shape
-from llmctl.train.masters import GradientSum, Masters
+from llmctl.train.masters import GradientSum, Masters, PairwiseSum, RowSum
 from llmctl.train.objectives import head_cross_entropy
 from llmctl.train.optimizers.muon import orthogonalize
 from llmctl.train.schedule import Schedule
@@ -40,11 +40,10 @@ def test_the_chunked_loss_and_its_gradients_are_those_of_torch(
         torch.testing.assert_close(mine.grad, reference.grad)
 
 
-@pytest.mark.parametrize("pairwise", [True, False])
-def test_gradients_of_micro_batches_add_up(pairwise: bool) -> None:
+@pytest.mark.parametrize("total", [PairwiseSum(), RowSum({})])
+def test_gradients_of_micro_batches_add_up(total: GradientSum) -> None:
     parameter = torch.nn.Parameter(torch.zeros(5))
     gradients = [drawn(5) * 10.0**power for power in range(-3, 4)]
-    total = GradientSum(pairwise=pairwise)
 
     for gradient in gradients:
         parameter.grad = gradient.clone()
@@ -53,12 +52,28 @@ def test_gradients_of_micro_batches_add_up(pairwise: bool) -> None:
     torch.testing.assert_close(total.total()[0], torch.stack(gradients).sum(0))
 
 
+def test_a_sum_of_bfloat16_gradients_is_float32_and_forgets_the_step_before() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(5, dtype=torch.bfloat16)) for _ in range(2)]
+    buffers: dict[int, torch.Tensor] = {}
+
+    def summed(*micros: tuple[float | None, float | None]) -> list[float]:
+        total = RowSum(buffers)
+        for micro in micros:
+            for parameter, value in zip(parameters, micro, strict=True):
+                parameter.grad = None if value is None else torch.full_like(parameter, value)
+            total.add(parameters)
+        return [one[0].item() for one in total.total()]
+
+    assert summed((1.0, 1.0), (2.0**-12, None)) == [1 + 2.0**-12, 1.0]
+    assert summed((10.0, None)) == [10.0, 0.0]
+
+
 def test_a_pairwise_sum_has_the_same_bits_for_any_split_over_processes() -> None:
     gradients = [drawn(1000) * (3.7**number) for number in range(8)]
 
     def summed(parts: list[torch.Tensor]) -> torch.Tensor:
         parameter = torch.nn.Parameter(torch.zeros(1000))
-        total = GradientSum(pairwise=True)
+        total = PairwiseSum()
         for part in parts:
             parameter.grad = part.clone()
             total.add([parameter])
