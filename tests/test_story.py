@@ -120,14 +120,12 @@ def test_the_examples_make_specialists_and_say_what_that_brought(
 
 def test_a_specialist_is_used_and_judged_like_any_model(story: dict[str, Any], place: Path) -> None:
     (judged,) = llmctl(place, "predict", "you won", "--model", "spam")["predictions"]
-    scored = llmctl(place, "eval", "--model", "spam", "--data", "spam:test")
     answered = llmctl(
         place, "eval", "--model", "support", "--compare", "base", "--data", "support:test",
         "--limit", "2",
     )  # fmt: skip
 
     assert set(judged["probabilities"]) == {"ham", "spam"}
-    assert scored["facts"]["accuracy"] == story["spam"]["facts"]["accuracy"]
     assert "chrf (models/base)" in answered["facts"]
 
 
