@@ -40,7 +40,7 @@ demo: install ## raw text in, a model that writes and a filter for spam out: off
 	$(BIN)/llmctl generate --model base "The lion" --max-tokens 100
 	$(BIN)/python examples/demo/score_probes.py $(DEMO_WORKSPACE)
 	$(BIN)/llmctl finetune classify --config examples/spam/spam.toml
-	$(BIN)/llmctl predict --model spam --top 1 "We went for a walk by the river and saw the boats" "Claim your refund now, confirm your card here"
+	$(BIN)/llmctl predict --model spam --top 1 "Running late, start dinner without me" "Claim your refund now, confirm your card here"
 
 .PHONY: check
 check: install ## format, lint, types and spelling: what CI asks first
