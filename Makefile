@@ -32,13 +32,15 @@ $(STAMP): pyproject.toml constraints.txt
 
 .PHONY: demo
 demo: export LLMCTL_WORKSPACE := $(DEMO_WORKSPACE)
-demo: install ## raw text in, a model that writes out: offline, in minutes
+demo: install ## raw text in, a model that writes and a filter for spam out: offline, in minutes
 	$(BIN)/llmctl collect demo
 	$(BIN)/llmctl tokenize
-	$(BIN)/llmctl pretrain --size nano --minutes 2.5
-	$(BIN)/llmctl predict "The capital of France is ___" "The lion is in the ___" "I went to the ___"
-	$(BIN)/llmctl generate "The lion" --max-tokens 100
+	$(BIN)/llmctl pretrain --config examples/demo/demo.toml
+	$(BIN)/llmctl predict --model base "The capital of France is ___" "The lion is in the ___" "I went to the ___"
+	$(BIN)/llmctl generate --model base "The lion" --max-tokens 100
 	$(BIN)/python examples/demo/score_probes.py $(DEMO_WORKSPACE)
+	$(BIN)/llmctl finetune classify --config examples/spam/spam.toml
+	$(BIN)/llmctl predict --model spam --top 1 "Running late, start dinner without me" "Claim your refund now, confirm your card here"
 
 .PHONY: check
 check: install ## format, lint, types and spelling: what CI asks first

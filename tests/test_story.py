@@ -1,4 +1,4 @@
-"""The main job as a user types it: raw text in, a model that writes out, in one workspace."""
+"""The main job as a user types it: raw text in, models that write, sort and answer out."""
 
 import json
 import os
@@ -12,7 +12,10 @@ import datasets
 import pytest
 import transformers
 
-SMALL = "--layers 2 --width 64 --heads 2 --context 64 --batch 16 --steps 60 --seed 1".split()
+SMALL = "--layers 2 --width 64 --heads 2 --context 256 --batch 4 --steps 60 --seed 1".split()
+ROOT = Path(__file__).parents[1]
+# The examples' paths begin at the root of the repository; one round shows that all of it fits.
+QUICK = "--epochs 1 --precision float32".split()
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +27,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def llmctl(place: Path, *words: str, code: int = 0) -> Any:
+def llmctl(place: Path, *words: str, code: int = 0, at: Path | None = None) -> Any:
     command = [sys.executable, "-m", "llmctl", *words, "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "LLMCTL_WORKSPACE": str(place / "workspace"),
+    }
     done = subprocess.run(
-        command, cwd=place, env=environment, capture_output=True, text=True, check=False
+        command, cwd=at or place, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout)
@@ -42,7 +49,14 @@ def story(place: Path) -> dict[str, Any]:
         "pretrain": llmctl(place, "pretrain", *SMALL),
         "predict": llmctl(place, "predict", "The name of the ___"),
         "generate": llmctl(place, "generate", "The name", "--max-tokens", "12"),
+        "spam": example(place, "classify", "spam"),
+        "support": example(place, "instruct", "support", "--samples", "2"),
     }
+
+
+def example(place: Path, kind: str, name: str, *more: str) -> Any:
+    file = f"examples/{name}/{name}.toml"
+    return llmctl(place, "finetune", kind, "--config", file, *QUICK, *more, at=ROOT)
 
 
 def test_every_step_names_what_it_made_and_gives_its_facts(story: dict[str, Any]) -> None:
@@ -72,7 +86,7 @@ def test_tokens_are_accounted_for(story: dict[str, Any]) -> None:
     facts = story["pretrain"]["facts"]
 
     accounted = facts["tokens_trained"] + facts["tokens_padded"] + facts["tokens_dropped"]
-    assert facts["tokens"] == 60 * 16 * 64 == accounted
+    assert facts["tokens"] == 60 * 4 * 256 == accounted
 
 
 def test_the_next_tokens_are_a_distribution(story: dict[str, Any]) -> None:
@@ -89,6 +103,30 @@ def test_the_model_writes_on(story: dict[str, Any]) -> None:
 
     assert completion["tokens"] == 12
     assert completion["text"]
+
+
+def test_the_examples_make_specialists_and_say_what_that_brought(
+    story: dict[str, Any], place: Path
+) -> None:
+    spam, support = story["spam"]["facts"], story["support"]["facts"]
+    tested = {name: story[name]["artifact"]["name"] for name in ("spam", "support")}
+
+    assert tested == {"spam": "spam", "support": "support"}
+    assert spam["test_examples"] == 120
+    assert {"accuracy", "base_accuracy", "baseline_accuracy"} <= set(spam)
+    assert support["test_loss"] < support["test_loss_before"]
+    assert support["left_out"] < 0.1 * support["train_examples"]
+
+
+def test_a_specialist_is_used_and_judged_like_any_model(story: dict[str, Any], place: Path) -> None:
+    (judged,) = llmctl(place, "predict", "you won", "--model", "spam")["predictions"]
+    answered = llmctl(
+        place, "eval", "--model", "support", "--compare", "base", "--data", "support:test",
+        "--limit", "2",
+    )  # fmt: skip
+
+    assert set(judged["probabilities"]) == {"ham", "spam"}
+    assert "chrf (models/base)" in answered["facts"]
 
 
 def test_transformers_and_datasets_open_everything_with_no_conversion(
@@ -120,7 +158,8 @@ def test_lineage_reaches_from_the_model_to_the_source(story: dict[str, Any], pla
 def test_verify_passes_and_names_a_file_that_was_touched(
     story: dict[str, Any], place: Path
 ) -> None:
-    assert len(llmctl(place, "verify")["verified"]) == 4
+    whole = {one["artifact"] for one in llmctl(place, "verify")["verified"]}
+    assert {"corpora/notes", "tokens/notes", "models/base", "models/spam"} <= whole
     path = place / "workspace/models/base/model.safetensors"
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
