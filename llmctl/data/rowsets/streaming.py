@@ -54,7 +54,8 @@ def rows(
             hint="it has changed: give the command again with `--force`",
         )
     try:
-        yield from enumerate(found.shard(num_shards=total, index=number), 1)
+        shard: Any = found.shard(num_shards=total, index=number)
+        yield from enumerate(shard, 1)
     except (OSError, RuntimeError) as error:
         raise _remote(repo, error) from error
 
