@@ -226,17 +226,19 @@ def test_nothing_to_learn_from_is_a_clear_refusal(workspace: Workspace) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_killed_run_goes_on_to_the_very_same_weights(
-    workspace: Workspace, reviews: Path, tmp_path: Path
+    workspace: Workspace, reviews: Path, method: str
 ) -> None:
     command = [sys.executable, "-m", "llmctl", "finetune", "classify", str(reviews), "--quiet"]
     command += f"--workspace {workspace.root} --base tuning-base --precision float32".split()
-    command += "--epochs 3 --learning-rate 0.003 --save-every 4".split()
+    command += f"--epochs 3 --learning-rate 0.003 --save-every 4 --method {method}".split()
+    command += ["--dropout", "0.2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = [*command, "--name", "whole"]
+    whole = [*command, "--name", f"{method}-whole"]
     subprocess.run(whole, env=environment, check=True, capture_output=True)
-    halved = [*command, "--name", "halved"]
-    checkpoints = workspace.draft_path("model", "halved") / "checkpoints"
+    halved = [*command, "--name", f"{method}-halved"]
+    checkpoints = workspace.draft_path("model", f"{method}-halved") / "checkpoints"
 
     running = subprocess.Popen(halved, env=environment, stderr=subprocess.DEVNULL)
     while running.poll() is None and not list(checkpoints.glob("step-*")):
@@ -245,7 +247,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
     running.wait()
     subprocess.run(halved, env=environment, check=True, capture_output=True)
 
-    made = [workspace.find("model", name) for name in ("whole", "halved")]
+    made = [workspace.find("model", name) for name in (f"{method}-whole", f"{method}-halved")]
     weights = [load_file(one.path / "model.safetensors") for one in made]
     assert made[1].facts["resumed_from"] is not None
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])

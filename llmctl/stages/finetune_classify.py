@@ -202,6 +202,7 @@ def _dose(config: FinetuneClassify, width: int, texts: int) -> Any:
         patience=config.patience,
         optimizer=config.optimizer,
         save_every=config.save_every,
+        seed=config.seed,
     )
 
 

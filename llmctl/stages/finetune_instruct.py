@@ -316,6 +316,7 @@ def _course(config: FinetuneInstruct, found: Any, base: Any) -> tuple[Any, Any]:
             patience=config.patience,
             optimizer=config.optimizer,
             save_every=config.save_every,
+            seed=config.seed,
         ),
         rows=config.batch,
         context=min(config.context or shape.context, shape.context),

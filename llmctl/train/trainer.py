@@ -19,6 +19,8 @@ from llmctl.train.objectives import Model, Objective
 from llmctl.train.schedule import Schedule
 
 MOST_SKIPPED_IN_A_ROW = 10
+# So far apart, the draws of two seeds have no step in common.
+SEED_STRIDE = 1_000_003
 
 
 class StepBatch(Protocol):
@@ -54,7 +56,7 @@ class Batches(Protocol):
 class Plan:
     """How the loop runs; `steps` None means that `settle` will say once steps have been timed.
 
-    Saves and evaluations come every so many steps, or where that is None every so many seconds.
+    What a step draws at random (dropout) follows from `seed` and its number. Saves and evaluations come every so many steps, or where that is None every so many seconds.
     """
 
     steps: int | None
@@ -66,6 +68,7 @@ class Plan:
     save_seconds: float
     eval_every: int | None
     eval_seconds: float
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,7 @@ class Trainer:
         number = self.progress.step
         factor = self.plan.schedule.factor(number, self.steps)
         batch = self.batches.batch(number)
+        torch.manual_seed(SEED_STRIDE * self.plan.seed + number)
         loss = self.accumulate(batch)
         gradients = self._sum.total()
         norm = torch.nn.utils.get_total_norm(gradients)

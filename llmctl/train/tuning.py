@@ -56,6 +56,7 @@ class Dose:
     save_every: int | None = None
     optimizer: str = "adamw"
     deterministic: bool = False
+    seed: int = 0
 
 
 class Tuning:
@@ -147,6 +148,7 @@ class Tuning:
             save_seconds=dose.save_seconds,
             eval_every=max(1, per_epoch // dose.scores_per_epoch),
             eval_seconds=math.inf,
+            seed=dose.seed,
         )
 
 

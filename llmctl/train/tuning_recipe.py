@@ -26,6 +26,7 @@ def dose(  # noqa: PLR0913
     patience: int = 3,
     optimizer: str = "adamw",
     save_every: int | None = None,
+    seed: int = 0,
 ) -> Dose:
     """The dose for a model of a width and so many examples to train on."""
     if rate is None:
@@ -42,4 +43,5 @@ def dose(  # noqa: PLR0913
         patience=patience,
         optimizer=optimizer,
         save_every=save_every,
+        seed=seed,
     )

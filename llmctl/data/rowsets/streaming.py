@@ -55,7 +55,7 @@ def rows(
         )
     try:
         shard: Any = found.shard(num_shards=total, index=number)
-        yield from enumerate(shard, 1)
+        yield from (Row(number, values) for number, values in enumerate(shard, 1))
     except (OSError, RuntimeError) as error:
         raise _remote(repo, error) from error
 
