@@ -56,7 +56,8 @@ class Batches(Protocol):
 class Plan:
     """How the loop runs; `steps` None means that `settle` will say once steps have been timed.
 
-    What a step draws at random (dropout) follows from `seed` and its number. Saves and evaluations come every so many steps, or where that is None every so many seconds.
+    What a step draws at random (dropout) follows from `seed` and its number. Saves and evaluations
+    come every so many steps, or where that is None every so many seconds.
     """
 
     steps: int | None

@@ -57,7 +57,7 @@ def ours(data: Path, shape: dict[str, int], given: argparse.Namespace) -> float:
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, "-m", "llmctl", "pretrain", "--json", "--optimizer=adamw"]
         command += [*flags, f"--steps={given.steps}", "--force", f"--compile={given.compile}"]
-        command += [f"--precision={given.precision}"]
+        command += [f"--precision={given.precision}", "--eval-tokens=2000"]
         place = [f"--workspace={data / 'workspace'}", f"--name=speed-{Path(name).name}"]
         done = subprocess.run([*command, *place], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["facts"]["tokens_per_second"])
