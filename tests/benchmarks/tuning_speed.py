@@ -148,6 +148,7 @@ def classifying(base: Path, texts: list[dict[str, Any]], method: Any, machine: A
         dose=DOSE,
         rows=ROWS,
         is_balanced=False,
+        noise=0.0,
         adapters=AdapterSettings(),
         seed=0,
         judge=score,
