@@ -7,6 +7,10 @@ line of its docstring.
 COMMANDS = {
     "Build": {
         "collect": ("llmctl.stages.collect:Collect", "Collect raw text into a corpus"),
+        "clean": (
+            "llmctl.stages.clean:Clean",
+            "Clean corpora: drop junk and copies, hide personal data, say what went and why",
+        ),
         "tokenize": (
             "llmctl.stages.tokenize:Tokenize",
             "Train a tokenizer, and turn corpora into tokens",
