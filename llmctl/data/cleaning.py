@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmctl.data.dedup.bands import find_candidates, find_same, ranges
-from llmctl.data.dedup.clusters import cluster, confirm, stretches
+from llmctl.data.dedup.bands import RANGE_KEYS, find_candidates, find_same, ranges, read_pairs
+from llmctl.data.dedup.clusters import NEAR, cluster, confirm, stretches
+from llmctl.data.dedup.places import Documents
 from llmctl.data.engines import Perform
 from llmctl.data.funnel import Funnel
 from llmctl.data.screening import KEYS, Bundle, Recipe, screen
 from llmctl.data.winnowing import Winnowed, winnow
-from llmctl.shards import ShardReader
+from llmctl.shards import BATCH_BYTES, ShardReader
 
 STEPS = ("signatures", "bands", "clusters", "filter")
 WORK = "work"
@@ -75,6 +76,16 @@ class Cleaning:
         self.folder("clusters").mkdir(parents=True, exist_ok=True)
         cluster(folders[2], self.folder("clusters"))
 
+    def examples(self, number: int) -> list[tuple[str, str, float]]:
+        """Ids of some near copies, of what each repeats, and how similar they are."""
+        documents = Documents(self.folder("signatures"), self.bundles)
+        found: list[tuple[str, str, float]] = []
+        for left, right, scores in read_pairs(self.folder("clusters"), prefix=NEAR):
+            for at in range(min(number - len(found), len(left))):
+                pair = (documents.value(int(place[at]), "id") for place in (right, left))
+                found.append((*pair, round(float(scores[at]), 3)))
+        return found
+
     def filter(self) -> Iterator[tuple[Bundle, Winnowed]]:
         """Write the shards of the corpus; yields each bundle with what is left of it, in order."""
         folders = tuple(self.folder(step) for step in ("signatures", "bands", "clusters"))
@@ -86,3 +97,19 @@ class Cleaning:
         """How many documents the rules left, those to compare with included."""
         place = self.folder("signatures")
         return sum(ShardReader(place / bundle.stem / KEYS).rows for bundle in self.bundles)
+
+
+def estimate(bundles: Sequence[Bundle], recipe: Recipe) -> dict[str, int]:
+    """Documents and bytes of text, and what the work on them takes on disk and in memory."""
+    documents = text = 0
+    for path in {bundle.corpus for bundle in bundles}:
+        reader = ShardReader(path)
+        documents += reader.rows
+        text += reader.bytes
+    keys = documents * (24 + 8 * recipe.bands[0])
+    return {
+        "documents": documents,
+        "text_bytes": text,
+        "work_bytes": 2 * text + keys,
+        "memory_bytes": 4 * BATCH_BYTES + min(documents, RANGE_KEYS) * 56,
+    }

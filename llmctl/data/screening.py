@@ -24,6 +24,7 @@ import pyarrow as pa
 import xxhash
 
 from llmctl.data.chain import Passage, Rule, build_rules, judge
+from llmctl.data.decontaminate import Decontaminator
 from llmctl.data.dedup.minhash import SHINGLE_WORDS, band_keys, banding, signatures
 from llmctl.data.funnel import Funnel
 from llmctl.data.reading import Reading
@@ -32,6 +33,7 @@ from llmctl.shards import DOCUMENTS, HISTORY, ShardReader, ShardWriter, keys_sch
 
 # A bundle is a 64th of the text, so that all processes have work, within these bounds.
 BUNDLES, LEAST_BYTES, MOST_BYTES = 64, 2 * 2**20, 256 * 2**20
+CONTAMINATED = "contaminated"
 KEPT, KEYS, HISTORIES, DROPPED, FUNNEL = "kept", "keys", "history", "dropped", "funnel.json"
 
 
@@ -57,11 +59,15 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is done to every document; a similarity of 0 looks for no near copies."""
+    """What is done to every document; a similarity of 0 looks for no near copies.
+
+    `tests` are files with examples that no document may give away.
+    """
 
     thresholds: Mapping[str, Mapping[str, Any]]
     similarity: float = 0.8
     keep_dropped: bool = False
+    tests: tuple[Path, ...] = ()
 
     @property
     def bands(self) -> tuple[int, int]:
@@ -70,7 +76,8 @@ class Recipe:
 
     def rules(self) -> list[Rule]:
         """The rules, ready to judge."""
-        return build_rules(self.thresholds)
+        tests = [Rule(CONTAMINATED, Decontaminator(self.tests))] if self.tests else []
+        return [*build_rules(self.thresholds), *tests]
 
 
 def bundles(corpora: Sequence[Path], known: Sequence[Path] = ()) -> list[Bundle]:
@@ -116,6 +123,22 @@ def screen(bundle: Bundle, recipe: Recipe, directory: Path) -> Funnel:
                 _count(funnel, batch, judged, shard)
                 writers.documents(batch, judged, shard)
         write_durably(beside / FUNNEL, json.dumps(funnel.to_dict()).encode())
+    return funnel
+
+
+def sample(bundles: Sequence[Bundle], recipe: Recipe, documents: int) -> Funnel:
+    """The funnel of about so many documents from all over the bundles; writes nothing."""
+    rules, funnel = recipe.rules(), Funnel()
+    chosen = [bundle for bundle in bundles if not bundle.known]
+    for bundle in chosen:
+        reader = ShardReader(bundle.corpus)
+        batch = reader.batch(bundle.start)
+        step = max(1, batch.num_rows * len(chosen) // documents)
+        some = batch.take(pa.array(range(0, batch.num_rows, step), pa.int64()))
+        judged = [judge(rules, text) for text in some.column("text").to_pylist()]
+        _count(funnel, some, judged, reader.file_of(bundle.start))
+        if funnel.documents_in >= documents:
+            break
     return funnel
 
 

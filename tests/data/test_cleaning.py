@@ -10,7 +10,7 @@ import pytest
 
 from llmctl.data import cleaning, screening
 from llmctl.data.sources.files import Files
-from llmctl.errors import ConfigError, DataError
+from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.shards import ShardReader
 from llmctl.stages.clean import Clean, run
 from llmctl.stages.collect import Collect
@@ -214,3 +214,104 @@ def test_nothing_left_is_an_error_that_names_the_rule(workspace: Workspace) -> N
         cleaned(workspace, set_=("gopher.fewest_words=5000",))
 
     assert "gopher" in str(refusal.value.hint)
+
+
+def test_shards_of_the_work_merge_to_the_same_corpus(many: Workspace) -> None:
+    knobs: dict[str, Any] = {"from_": ("first", "second")}
+    whole = cleaned(many, name="whole", **knobs)
+    for index in (2, 0):
+        run(Clean(name="shared", shard=f"{index}/3", **knobs), many)
+
+    with pytest.raises(WorkspaceError, match="are not done yet"):
+        run(Clean(name="shared", merge=True, **knobs), many)
+    run(Clean(name="shared", shard="1/3", **knobs), many)
+
+    assert files(cleaned(many, name="shared", merge=True, **knobs)) == files(whole)
+
+
+def test_a_shard_with_other_settings_is_refused(many: Workspace) -> None:
+    run(Clean(from_=("first",), name="shared", shard="0/2"), many)
+
+    with pytest.raises(WorkspaceError, match="similarity"):
+        run(Clean(from_=("first",), name="shared", shard="1/2", similarity=0.9), many)
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_corpus(many: Workspace) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    knobs: dict[str, Any] = {"from_": ("first", "second"), "workers": 2}
+
+    local = cleaned(many, name="local", **knobs)
+    spread = cleaned(many, name="spread", engine="ray", **knobs)
+
+    assert files(local) == files(spread)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "txt", "json"])
+def test_a_text_that_holds_a_test_example_is_dropped_by_name(
+    workspace: Workspace, rows: list[str], tmp_path: Path, form: str
+) -> None:
+    words = rows[7].split()[20:40]
+    given = {
+        "jsonl": json.dumps({"id": 1, "question": " ".join(words), "options": ["yes", "no"]}),
+        "txt": f"A first line.\n{' '.join(words)}",
+        "json": json.dumps([{"q": {"text": " ".join(words).upper()}}]),
+    }
+    path = tmp_path / f"exam.{form}"
+    path.write_text(given[form])
+
+    made = cleaned(workspace, decontaminate=(path,))
+
+    assert made.facts["dropped"]["contaminated"] == 1
+    (case,) = made.facts["cases"]["contaminated: test example"]
+    assert "web/00000-00000.arrow" in case
+    assert "web.jsonl:8 " in case
+    assert f"exam.{form}:" in case
+
+
+def test_twelve_words_in_common_are_no_contamination(
+    workspace: Workspace, rows: list[str], tmp_path: Path
+) -> None:
+    common = " ".join(rows[7].split()[20:32])
+    (tmp_path / "exam.txt").write_text(f"unheard quokka {common} unheard zebra")
+
+    made = cleaned(workspace, decontaminate=(tmp_path / "exam.txt",))
+
+    assert "contaminated" not in made.facts["dropped"]
+
+
+def test_a_test_file_of_nothing_to_look_for_is_refused(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "exam.txt").write_text("Too short to find.")
+
+    with pytest.raises(DataError, match="no example of 8 words"):
+        cleaned(workspace, decontaminate=(tmp_path / "exam.txt",))
+
+
+def test_a_dry_run_shows_the_funnel_of_a_sample_and_makes_nothing(
+    workspace: Workspace, rows: list[str]
+) -> None:
+    answer = run(Clean(dry_run=True), workspace)
+
+    assert isinstance(answer, dict)
+    assert answer["plan"]["sample"]["documents_in"] == len(rows)
+    assert answer["plan"]["documents"] == len(rows)
+    assert answer["plan"]["work_bytes"] > 0
+    assert [one.name for one in workspace.artifacts()] == ["web"]
+
+
+def test_no_copies_and_nothing_but_copies_are_remarked_on(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collected(workspace, tmp_path / "fresh.jsonl", [prose(seed) for seed in range(5)])
+    collected(workspace, tmp_path / "stale.jsonl", [prose(1)] * 9)
+    capsys.readouterr()
+
+    cleaned(workspace, from_=("fresh",))
+    none = capsys.readouterr().err
+    cleaned(workspace, from_=("stale",))
+    most = capsys.readouterr().err
+
+    assert "no copies were found" in none
+    assert "89% of the documents are copies" in most
