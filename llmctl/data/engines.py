@@ -74,7 +74,9 @@ def _ray(workers: int) -> Iterator[Perform]:
     # Ray reads this when it is imported, and asks its makers' server otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray: Any = importlib.import_module("ray")
-    local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
+    # On this machine alone, it has no need to be reached from another.
+    alone = {"num_cpus": workers, "_node_ip_address": "127.0.0.1"}
+    local = {} if os.environ.get("RAY_ADDRESS") else alone
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
 
     def perform(function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:

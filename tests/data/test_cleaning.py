@@ -237,8 +237,11 @@ def test_a_shard_with_other_settings_is_refused(many: Workspace) -> None:
 
 
 @pytest.mark.slow
-def test_ray_makes_the_same_corpus(many: Workspace) -> None:
+def test_ray_makes_the_same_corpus(many: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    # Ray's processes learn their address from a UDP socket towards the internet, on which they
+    # send nothing; without an internet they go on.
+    monkeypatch.setenv("LLMCTL_TESTS_ONLINE", "1")
     knobs: dict[str, Any] = {"from_": ("first", "second"), "workers": 2}
 
     local = cleaned(many, name="local", **knobs)
