@@ -23,6 +23,10 @@ COMMANDS = {
     },
     "Look": {
         "show": ("llmctl.stages.show:Show", "List the artifacts of the workspace, or look at one"),
+        "forget": (
+            "llmctl.stages.forget:Forget",
+            "Take documents out of everything that holds them, and list what was trained on them",
+        ),
         "verify": (
             "llmctl.stages.verify:Verify",
             "Hash every file again and compare it with the manifest",
