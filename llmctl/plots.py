@@ -1,4 +1,4 @@
-"""Metrics rows -> the PNG of a run: loss, held-out loss, bits per byte and learning rate.
+"""Metrics rows -> the PNG of a run; the steps of a funnel -> the PNG of what each left.
 
 A row is what `metrics.jsonl` holds: a training row has `step` and `loss` (nats a token), a
 held-out row `step` and `val_loss`; further keys are drawn where they are and a value that is
@@ -80,6 +80,29 @@ def to_png(figure: Figure) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def funnel_chart(
+    kept: Sequence[tuple[str, float]], *, unit: str, palette: Palette = LIGHT
+) -> bytes:
+    """What was left after each step of a funnel, from the whole down, as a PNG.
+
+    >>> funnel_chart([("in", 300), ("gopher", 269), ("near copies", 237)], unit="documents")
+    """
+    figure = blank(palette)
+    axes = figure.subplots()
+    dress(axes, palette)
+    names, values = [name for name, _ in kept], [value for _, value in kept]
+    bars = axes.barh(names, values, color=palette.train, height=0.7)
+    whole = max(values[0], 1)
+    labels = [f" {value:,.0f}  ({value / whole:.1%})" for value in values]
+    axes.bar_label(bars, labels, color=palette.ink, fontsize=9)
+    axes.set_xlim(0, whole * 1.25)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel(f"{unit} left after each step", color=palette.ink)
+    return to_png(figure)
 
 
 def smooth(values: np.ndarray, *, windows: int = WINDOWS_A_RUN) -> np.ndarray:

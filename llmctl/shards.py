@@ -36,6 +36,23 @@ DOCUMENTS = pa.schema(
     ]
 )
 
+# What became of each document that a command was given: `kept`, or the rule that dropped it.
+# `shard` is the file that it came from, `changes` tells what was changed, `twin` names the
+# document that it repeats, `similarity` says how much of it.
+HISTORY = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("shard", pa.string()),
+        ("verdict", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("changes", pa.string()),
+        ("twin", pa.string()),
+        ("similarity", pa.float32()),
+    ]
+)
+
 
 CONVERSATIONS = pa.schema(
     [
@@ -61,6 +78,17 @@ def tokens_schema(width: Literal["uint16", "uint32"]) -> pa.Schema:
     """One row a document: its id, its ids (the end-of-text id first) and its UTF-8 bytes."""
     ids = pa.list_(pa.uint16() if width == "uint16" else pa.uint32())
     return pa.schema([("document", pa.string()), ("ids", ids), ("bytes", pa.int64())])
+
+
+def keys_schema(bands: int) -> pa.Schema:
+    """One row a document: its text as 128 bits, its shingles counted, a key for each band."""
+    exact = [("text_high", pa.uint64()), ("text_low", pa.uint64()), ("shingles", pa.int64())]
+    return pa.schema([*exact, *((f"band_{band:03d}", pa.uint64()) for band in range(bands))])
+
+
+def pairs_schema() -> pa.Schema:
+    """One row a pair of documents, by their places in the run, and how similar they are."""
+    return pa.schema([("left", pa.uint64()), ("right", pa.uint64()), ("similarity", pa.float32())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +251,18 @@ class ShardReader:
     def tokens_of(self, index: int) -> int:
         """The tokens of batch `index`, without touching it."""
         return self._places[index][1].tokens
+
+    def rows_of(self, index: int) -> int:
+        """The rows of batch `index`, without touching it."""
+        return self._places[index][1].rows
+
+    def bytes_of(self, index: int) -> int:
+        """The bytes of batch `index` on disk."""
+        return self._places[index][1].length
+
+    def file_of(self, index: int) -> str:
+        """The file that holds batch `index`."""
+        return self.shards[self._places[index][0]].file
 
     def batch(self, index: int) -> pa.RecordBatch:
         """Record batch `index`, zero-copy; raises DataError naming the file where it is damaged."""

@@ -334,6 +334,34 @@ class Workspace:
         with self.draft(kind, name, config=config, inputs=inputs, force=force) as draft:
             return draft.finish(facts=fill(draft.path))
 
+    @contextlib.contextmanager
+    def share(
+        self,
+        kind: str,
+        name: str,
+        *,
+        part: str,
+        config: Mapping[str, Any],
+        inputs: Iterable[Input] = (),
+    ) -> Iterator[Path]:
+        """Work on a part of a draft while other processes work on others; yields its folder.
+
+        A plain `draft` of the same plan takes up what all of them left.
+        """
+        plan = _plan(kind, name, config, inputs)
+        path = self.draft_path(kind, name)
+        with self._lock(kind, f"{name}.{part}"):
+            # Whoever comes first writes the plan; the others wait for it.
+            with FileLock(path.with_name(f"{name}.plan.lock"), timeout=60):
+                before = self.unfinished(kind, name)
+                changed = differences(before, plan) if before else {}
+                if changed:
+                    raise _other_plan(f"an unfinished {kind} `{name}` was begun", changed)
+                path.mkdir(parents=True, exist_ok=True)
+                if before is None:
+                    write_durably(path / PLAN, json.dumps(plan, indent=1).encode())
+            yield path
+
     def unfinished(self, kind: str, name: str) -> dict[str, Any] | None:
         """The plan of a draft that waits to be taken up again, if there is one."""
         path = self.draft_path(kind, name) / PLAN

@@ -7,6 +7,10 @@ line of its docstring.
 COMMANDS = {
     "Build": {
         "collect": ("llmctl.stages.collect:Collect", "Collect raw text into a corpus"),
+        "clean": (
+            "llmctl.stages.clean:Clean",
+            "Clean corpora: drop junk and copies, hide personal data, say what went and why",
+        ),
         "tokenize": (
             "llmctl.stages.tokenize:Tokenize",
             "Train a tokenizer, and turn corpora into tokens",
@@ -53,6 +57,10 @@ COMMANDS = {
     },
     "Look": {
         "show": ("llmctl.stages.show:Show", "List the artifacts of the workspace, or look at one"),
+        "forget": (
+            "llmctl.stages.forget:Forget",
+            "Take documents out of everything that holds them, and list what was trained on them",
+        ),
         "verify": (
             "llmctl.stages.verify:Verify",
             "Hash every file again and compare it with the manifest",

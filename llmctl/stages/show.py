@@ -23,6 +23,10 @@ HEADLINES = {
 }
 
 
+# For `--json` and the manifest: lists and tables that no line can hold.
+LONG_FACTS = {"cases", "funnel", "near_copies", "thresholds", "forgotten_from"}
+# So much of a document's text says which one it is.
+EXCERPT = 200
 # The command whose knobs a manifest holds, by kind, or by the sort of a model.
 MADE_BY = {
     "corpus": ("collect",),
@@ -40,7 +44,10 @@ class Show:
     """List the artifacts of the workspace, or look at one."""
 
     artifact: str | None = knob(
-        None, help="A NAME, or KIND/NAME as in tokens/demo", positional=True, metavar="ARTIFACT"
+        None,
+        help="A NAME, KIND/NAME as in tokens/demo, or the id of a document",
+        positional=True,
+        metavar="ARTIFACT",
     )
     lineage: bool = knob(False, help="Draw what it was made from, back to the sources")
     config: bool = knob(False, help="Print its knobs as TOML that `--config` reads elsewhere")
@@ -56,7 +63,13 @@ def run(config: Show, workspace: Workspace) -> dict[str, Any]:
         if config.lineage or config.config:
             raise ConfigError("say of which artifact", hint="such as `llmctl show base --lineage`")
         return _all(workspace)
-    artifact = workspace.resolve(config.artifact)
+    try:
+        artifact = workspace.resolve(config.artifact)
+    except (ConfigError, WorkspaceError):
+        found = _document(workspace, config.artifact)
+        if found is None:
+            raise
+        return found
     if config.config:
         console.data(toml.dumps(_settings(artifact)), end="")
         return {"config": artifact.manifest.config}
@@ -78,6 +91,8 @@ def _settings(artifact: Artifact) -> dict[str, Any]:
         )
     if "revision" in manifest.config:
         words = ("import",)
+    elif artifact.kind == "corpus" and "source" not in manifest.config:
+        words = ("clean",)
     settings: dict[str, Any] = manifest.config
     for word in reversed(words):
         settings = {word: settings}
@@ -106,13 +121,41 @@ def _one(artifact: Artifact) -> dict[str, Any]:
     manifest = artifact.manifest
     made_from = ", ".join(f"{one.kind} {one.name}" for one in manifest.inputs) or "nothing"
     rows = [("path", str(artifact.path)), ("made from", made_from), ("made", _finished(artifact))]
-    rows += [(key, _told(value)) for key, value in artifact.facts.items()]
+    rows += [(key, _told(value)) for key, value in artifact.facts.items() if key not in LONG_FACTS]
     console.table(artifact.label, ("", ""), rows, is_data=True)
     return _described(artifact) | {
         "config": manifest.config,
         "inputs": [{"kind": one.kind, "name": one.name} for one in manifest.inputs],
         "provenance": manifest.provenance,
     }
+
+
+def _document(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """A document by its id: what it is, where it stands, and what each rule said of it."""
+    from llmctl.data.forgetting import find
+
+    about: dict[str, Any] = {}
+    places: list[dict[str, Any]] = []
+    for artifact in workspace.artifacts("corpus"):
+        for folder, shard, row in find(artifact.path, name):
+            if folder == "history":
+                told = {key: row[key] for key in ("verdict", "reason", "detail", "changes", "twin")}
+                places.append({"artifact": artifact.label, "shard": row["shard"], **told})
+                continue
+            where = f"{artifact.label}/{folder}".rstrip("/")
+            places.append({"artifact": where, "shard": shard, "verdict": "holds it"})
+            about = about or row
+    if not places:
+        return None
+    shown = [(key, about[key]) for key in ("source", "url", "licence", "time") if about.get(key)]
+    if about:
+        shown.append(("text", about["text"][:EXCERPT]))
+    for place in places:
+        details = (place.get(key) for key in ("verdict", "reason", "detail", "changes"))
+        said = ", ".join(filter(None, details))
+        shown.append((place["artifact"], f"{said} ({place['shard']})"))
+    console.table(name, ("", ""), shown, is_data=True)
+    return {"document": about | {"id": name}, "places": places}
 
 
 def _lineage(workspace: Workspace, made: Input) -> dict[str, Any]:
@@ -160,7 +203,7 @@ def _finished(artifact: Artifact) -> str:
 
 def _told(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {one}" for key, one in value.items()) or "none"
+        return ", ".join(f"{key} {_told(one)}" for key, one in value.items()) or "none"
     if isinstance(value, float):
         return f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -26,7 +26,10 @@ class Tokenize:
     """Train a tokenizer, and turn corpora into tokens."""
 
     from_: tuple[str, ...] = knob(
-        (), help="The corpora; all of the workspace by default", panel="Input", metavar="CORPUS"
+        (),
+        help="The corpora; all by default, cleaned ones in place of raw",
+        panel="Input",
+        metavar="CORPUS",
     )
     tokenizer: str | None = knob(
         None,
@@ -83,8 +86,17 @@ def run(config: Tokenize, workspace: Workspace) -> Artifact | dict[str, Any]:
 
 
 def _all(workspace: Workspace) -> list[Artifact]:
-    newest = workspace.newest("corpus")
-    return [workspace.take("corpus", one.name) for one in workspace.artifacts("corpus")] or [newest]
+    """Every corpus but those of which there is a cleaned one."""
+    workspace.newest("corpus")
+    corpora = workspace.artifacts("corpus")
+    cleaned = {
+        made_from.name
+        for one in corpora
+        for made_from in one.manifest.inputs
+        if made_from.kind == "corpus"
+        if made_from.name not in one.manifest.config.get("against", ())
+    }
+    return [workspace.take("corpus", one.name) for one in corpora if one.name not in cleaned]
 
 
 def _tokenizer(config: Tokenize, workspace: Workspace, corpora: Sequence[Artifact]) -> Artifact:

@@ -1,0 +1,341 @@
+"""Corpora -> a corpus without junk, copies, personal data and what a model is tested on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob
+from llmctl.console import console
+from llmctl.errors import ConfigError, DataError, WorkspaceError
+from llmctl.figures import count, duration, size
+
+if TYPE_CHECKING:
+    from llmctl.data.cleaning import Cleaning
+    from llmctl.data.funnel import Funnel
+    from llmctl.data.screening import Bundle, Recipe
+    from llmctl.workspace import Artifact, Input, Workspace
+
+# Below this much text, starting processes costs more than they save.
+ALONE_BYTES = 8 * 2**20
+CONTAMINATED, COPIES = "contaminated", ("exact copies", "near copies")
+# Above this share of copies something is wrong, it is not the web.
+MOST_COPIES = 0.6
+SAMPLE_DOCUMENTS, EXAMPLES = 1000, 5
+WORK = "work"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clean:
+    """Clean corpora: drop junk and copies, hide personal data, say what went and why."""
+
+    from_: tuple[str, ...] = knob(
+        (), help="The corpora; the newest by default", panel="Input", metavar="CORPUS"
+    )
+    against: tuple[str, ...] = knob(
+        (), help="Drop also what these hold already", panel="Input", metavar="CORPUS"
+    )
+    rule: tuple[str, ...] = knob(
+        (), help="Apply these rules; all of them by default", panel="Text", metavar="RULE"
+    )
+    without: tuple[str, ...] = knob((), help="Leave a rule out", panel="Text", metavar="RULE")
+    set_: tuple[str, ...] = knob(
+        (),
+        help="Set a threshold, as in gopher.fewest_words=30",
+        panel="Text",
+        metavar="RULE.KEY=VALUE",
+    )
+    language: tuple[str, ...] = knob(
+        (), help="Keep this language; every language by default", panel="Text", metavar="CODE"
+    )
+    decontaminate: tuple[Path, ...] = knob(
+        (), help="Drop what gives away an example of this file", panel="Text", metavar="FILE"
+    )
+    exact: bool = knob(True, help="Drop texts that came before", panel="Text")
+    similarity: float = knob(
+        0.8, help="Drop what shares so much with an earlier text; 0 drops nothing", panel="Text"
+    )
+    keep_dropped: bool = knob(
+        False, help="Keep what was dropped, with the reason, in dropped/", panel="Output"
+    )
+    workers: int | None = knob(
+        None, help="Processes to work with; as many as cores", panel="Machine", identity=False
+    )
+    engine: Literal["local", "ray"] = knob(
+        "local", help="Who does the work: processes here, or Ray", panel="Machine", identity=False
+    )
+    shard: str | None = knob(
+        None,
+        help="Do this share of the work, as in a Slurm array; 0/4 is the first of four",
+        panel="Machine",
+        metavar="I/N",
+        identity=False,
+    )
+    merge: bool = knob(
+        False, help="Make the corpus of what all shards did", panel="Machine", identity=False
+    )
+    name: str | None = name_knob("The corpus; the first one's name with -clean by default")
+    force: bool = force_knob()
+    dry_run: bool = dry_run_knob()
+
+
+def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
+    """Take every document of the corpora through the rules into `corpora/NAME`.
+
+    >>> run(Clean(from_=("web",)), workspace).facts["dropped"]
+    {'gopher': 120, 'exact copies': 31, 'near copies': 18}
+    """
+    from llmctl.data.cleaning import Cleaning
+    from llmctl.data.engines import start
+    from llmctl.data.screening import bundles
+
+    corpora = _taken(workspace, config.from_) or [workspace.take("corpus", None)]
+    known = _taken(workspace, config.against)
+    name = config.name or f"{corpora[0].name}-clean"
+    _refuse_itself(name, [*corpora, *known])
+    recipe = _recipe(config)
+    settings: dict[str, Any] = {
+        "config": identity(config),
+        "inputs": [*(one.as_input() for one in (*corpora, *known)), *_inputs(recipe)],
+    }
+    parts = bundles([one.path for one in corpora], [one.path for one in known])
+    if config.dry_run:
+        return {"plan": {"kind": "corpus", "name": name, **_plan(config, recipe, parts)}}
+    made = None if config.force else workspace.made("corpus", name, **settings)
+    if made:
+        console.already_made(made)
+        return made
+    workers = start(config.engine, _workers(config, parts))
+    shape: dict[str, Any] = {"bundles": parts, "recipe": recipe, "is_exact": config.exact}
+    if config.shard:
+        index, of = _share(config.shard)
+        share = workspace.share("corpus", name, part=f"part-{index}-of-{of}", **settings)
+        with share as target, workers as perform:
+            cleaning = Cleaning(target=target, perform=perform, **shape)
+            _apply_rules(cleaning, parts[index::of])
+        console.next(f"llmctl clean --merge --name {name}, once all {of} are done")
+        return {
+            "shard": {"name": name, "index": index, "of": of, "missing": len(cleaning.missing())}
+        }
+    with (
+        workspace.draft("corpus", name, **settings, force=config.force) as draft,
+        workers as perform,
+    ):
+        cleaning = Cleaning(target=draft.path, perform=perform, **shape)
+        if config.merge and cleaning.missing():
+            raise _missing(cleaning)
+        funnel, examples = _clean(cleaning)
+        rules = [*recipe.thresholds, CONTAMINATED, *COPIES]
+        (draft.path / "funnel.png").write_bytes(_picture(funnel, rules))
+        facts = _facts(funnel, rules, recipe) | {"near_copies": examples}
+        artifact = draft.finish(facts=facts)
+    _report(artifact, funnel, rules)
+    return artifact
+
+
+def _share(shard: str) -> tuple[int, int]:
+    """Index and number of a share of the work, as in `0/4`."""
+    index, slash, of = shard.partition("/")
+    if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
+        raise ConfigError(
+            f"`--shard {shard}` is no share of the work", hint="0/4 to 3/4 are the four quarters"
+        )
+    return int(index), int(of)
+
+
+def _missing(cleaning: Cleaning) -> WorkspaceError:
+    missing = cleaning.missing()
+    numbers = ", ".join(str(bundle.number) for bundle in missing[:8])
+    return WorkspaceError(
+        f"{len(missing)} of {len(cleaning.bundles)} parts are not done yet: {numbers}",
+        hint="run the `--shard` that is missing, or leave out `--merge` to do it here",
+    )
+
+
+def _plan(config: Clean, recipe: Recipe, parts: Sequence[Bundle]) -> dict[str, Any]:
+    """What the rules make of a sample, and what the whole will take."""
+    from time import perf_counter
+
+    from llmctl.data.cleaning import estimate
+    from llmctl.data.screening import sample
+
+    began = perf_counter()
+    funnel = sample(parts, recipe, SAMPLE_DOCUMENTS)
+    seconds = perf_counter() - began
+    cost = estimate(parts, recipe)
+    workers = _workers(config, parts)
+    whole = cost["text_bytes"] / max(1, funnel.bytes_in) * seconds / workers
+    console.say(f"a sample of {funnel.documents_in:,} documents:")
+    _print_funnel(funnel, [*recipe.thresholds, CONTAMINATED])
+    console.say(
+        f"the whole: {count(cost['documents'])} documents, about {duration(whole)} with"
+        f" {workers} workers; on disk meanwhile {size(cost['work_bytes'])},"
+        f" in memory {size(cost['memory_bytes'])} a worker"
+    )
+    return cost | {
+        "seconds": round(whole, 1),
+        "sample": _facts(funnel, list(recipe.thresholds), recipe),
+    }
+
+
+def _taken(workspace: Workspace, names: Sequence[str]) -> list[Artifact]:
+    return [workspace.take("corpus", name) for name in names]
+
+
+def _refuse_itself(name: str, inputs: Sequence[Artifact]) -> None:
+    if name in {one.name for one in inputs}:
+        raise ConfigError(
+            f"corpora/{name} cannot be cleaned into itself", hint="choose another `--name`"
+        )
+
+
+def _recipe(config: Clean) -> Recipe:
+    from llmctl.data.chain import resolve
+    from llmctl.data.screening import Recipe
+
+    languages = [f"language.keep={','.join(config.language)}"] if config.language else []
+    return Recipe(
+        thresholds=resolve(config.rule, config.without, [*languages, *config.set_]),
+        similarity=config.similarity,
+        keep_dropped=config.keep_dropped,
+        tests=_existing(config.decontaminate),
+    )
+
+
+def _existing(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    from llmctl.data.decontaminate import count_examples
+
+    for path in files:
+        if not path.is_file():
+            raise ConfigError(f"there is no file {path}", hint="`--decontaminate` takes a file")
+    count_examples(files)
+    return tuple(path.resolve() for path in files)
+
+
+def _inputs(recipe: Recipe) -> list[Input]:
+    """Thresholds and test files as inputs: where one changes, so does the corpus."""
+    from llmctl.durable import fingerprint
+    from llmctl.workspace import Input
+
+    told = json.dumps(recipe.thresholds, sort_keys=True)
+    rules = Input("rules", "thresholds", sha256(told.encode()).hexdigest())
+    tests = [Input("test", path.name, fingerprint(path)["sha256"]) for path in recipe.tests]
+    return [rules, *tests]
+
+
+def _workers(config: Clean, parts: Sequence[Bundle]) -> int:
+    if config.workers is None and sum(part.bytes for part in parts) < ALONE_BYTES:
+        return 1
+    return config.workers or os.cpu_count() or 1
+
+
+def _apply_rules(cleaning: Cleaning, parts: Sequence[Bundle]) -> None:
+    total = sum(bundle.bytes for bundle in parts)
+    with console.progress("applying the rules", total=total, unit="B") as bar:
+        for bundle, _ in cleaning.signatures(parts):
+            bar.advance(bundle.bytes)
+
+
+def _clean(cleaning: Cleaning) -> tuple[Funnel, list[Any]]:
+    """All four steps; the funnel of the whole, and examples of near copies."""
+    from llmctl.data.funnel import Funnel
+    from llmctl.data.winnowing import write_indexes
+
+    _warn_of_disk(cleaning)
+    _apply_rules(cleaning, cleaning.bundles)
+    with console.status("looking for copies"):
+        for _ in (*cleaning.bands(), *cleaning.clusters()):
+            pass
+    examples = cleaning.examples(EXAMPLES)
+    total = sum(bundle.bytes for bundle in cleaning.bundles)
+    funnel, found = Funnel(), []
+    with console.progress("writing", total=total, unit="B") as bar:
+        for bundle, winnowed in cleaning.filter():
+            found.append(winnowed)
+            funnel.add(winnowed.funnel)
+            bar.advance(bundle.bytes)
+    if not funnel.documents:
+        first = funnel.reasons.most_common(1)
+        raise DataError(
+            f"nothing is left of {funnel.documents_in:,} documents",
+            hint=f"most went by `{first[0][0]}`: `--without` leaves a rule out" if first else None,
+        )
+    write_indexes(cleaning.target, found)
+    shutil.rmtree(cleaning.target / WORK)
+    return funnel, examples
+
+
+def _warn_of_disk(cleaning: Cleaning) -> None:
+    from llmctl.data.cleaning import estimate
+
+    needed = estimate(cleaning.bundles, cleaning.recipe)["work_bytes"]
+    free = shutil.disk_usage(cleaning.target).free
+    if needed > free:
+        console.warn(f"this needs about {size(needed)} of disk, and {size(free)} are free")
+
+
+def _facts(funnel: Funnel, rules: Sequence[str], recipe: Recipe) -> dict[str, Any]:
+    return {
+        "documents": funnel.documents,
+        "bytes": funnel.bytes,
+        "documents_in": funnel.documents_in,
+        "bytes_in": funnel.bytes_in,
+        "dropped": dict(funnel.dropped),
+        "reasons": dict(funnel.reasons.most_common()),
+        "changes": dict(funnel.changes),
+        "funnel": [step._asdict() for step in funnel.steps(rules)],
+        "cases": funnel.cases,
+        "thresholds": recipe.thresholds,
+    }
+
+
+def _left(funnel: Funnel, rules: Sequence[str]) -> list[tuple[str, int]]:
+    """Documents left after each rule, from the whole down."""
+    left = [("in", funnel.documents_in)]
+    for step in funnel.steps(rules):
+        left.append((step.rule, left[-1][1] - step.documents))
+    return left
+
+
+def _picture(funnel: Funnel, rules: Sequence[str]) -> bytes:
+    from llmctl.plots import funnel_chart
+
+    return funnel_chart(_left(funnel, rules), unit="documents")
+
+
+def _print_funnel(funnel: Funnel, rules: Sequence[str]) -> None:
+    rows: list[Sequence[Any]] = [("in", f"{funnel.documents_in:,}", f"{funnel.bytes_in:,}", "", "")]
+    for step in funnel.steps(rules):
+        share = f"{step.documents / funnel.documents_in:.1%}"
+        gone = step.bytes + step.trimmed_bytes
+        rows.append((step.rule, f"{-step.documents:,}", f"{-gone:,}", share, step.edited_documents))
+    share = f"{funnel.documents / max(1, funnel.documents_in):.1%}"
+    rows.append(("kept", f"{funnel.documents:,}", f"{funnel.bytes:,}", share, ""))
+    console.table("", ("rule", "documents", "bytes", "share", "edited"), rows)
+
+
+def _report(artifact: Artifact, funnel: Funnel, rules: Sequence[str]) -> None:
+    _print_funnel(funnel, rules)
+    for copy, original, similarity in artifact.facts["near_copies"][:2]:
+        console.note(f"a near copy: {copy} is {similarity:.0%} of {original}")
+    for case in funnel.cases.get(f"{CONTAMINATED}: test example", []):
+        console.note(f"contaminated: {case}")
+    _warn_of_copies(artifact.manifest.config, funnel)
+    console.made(artifact, f"{count(funnel.documents)} documents, {size(funnel.bytes)}")
+    console.next("llmctl tokenize")
+
+
+def _warn_of_copies(config: dict[str, Any], funnel: Funnel) -> None:
+    """No copy at all, or hardly anything else: mostly a sign that something is wrong."""
+    copies = sum(funnel.dropped[rule] for rule in COPIES)
+    share = copies / max(1, copies + funnel.documents)
+    if share > MOST_COPIES:
+        console.warn(f"{share:.0%} of the documents are copies: was the same text collected twice?")
+    elif not copies and (config["exact"] or config["similarity"]):
+        console.warn("no copies were found at all; raw web text holds some")
