@@ -77,6 +77,30 @@ def _seal_file(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "xxh3": checksum(path)}
 
 
+@contextlib.contextmanager
+def appearing(place: Path) -> Iterator[Path]:
+    """A folder to fill, which takes its name when it is full; of an attempt nothing is left."""
+    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        sync(beside)
+        _rename(beside, place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _rename(beside: Path, place: Path) -> None:
+    try:
+        beside.rename(place)
+    except OSError:
+        # Another process was faster, with the same bytes.
+        if not place.exists():
+            raise
+    sync(place.parent)
+
+
 def damage(directory: Path) -> str | None:
     """Why a sealed folder cannot be trusted, None where all its files match their seal."""
     try:

@@ -12,8 +12,6 @@ once, when all of it is on disk:
 
 import contextlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +25,14 @@ from llmctl.data.chain import Passage, Rule, build_rules, judge
 from llmctl.data.decontaminate import Decontaminator
 from llmctl.data.dedup.minhash import SHINGLE_WORDS, band_keys, banding, signatures
 from llmctl.data.funnel import Funnel
+from llmctl.data.quality_model import Quality
 from llmctl.data.reading import Reading
-from llmctl.durable import sync, write_durably
+from llmctl.durable import appearing, write_durably
 from llmctl.shards import DOCUMENTS, HISTORY, ShardReader, ShardWriter, keys_schema, write_index
 
 # A bundle is a 64th of the text, so that all processes have work, within these bounds.
 BUNDLES, LEAST_BYTES, MOST_BYTES = 64, 2 * 2**20, 256 * 2**20
-CONTAMINATED = "contaminated"
+QUALITY, CONTAMINATED = "quality", "contaminated"
 KEPT, KEYS, HISTORIES, DROPPED, FUNNEL = "kept", "keys", "history", "dropped", "funnel.json"
 
 
@@ -61,13 +60,15 @@ class Bundle:
 class Recipe:
     """What is done to every document; a similarity of 0 looks for no near copies.
 
-    `tests` are files with examples that no document may give away.
+    `tests` are files with examples that no document may give away, `model` is the folder of a
+    classifier of quality.
     """
 
     thresholds: Mapping[str, Mapping[str, Any]]
     similarity: float = 0.8
     keep_dropped: bool = False
     tests: tuple[Path, ...] = ()
+    model: Path | None = None
 
     @property
     def bands(self) -> tuple[int, int]:
@@ -77,7 +78,8 @@ class Recipe:
     def rules(self) -> list[Rule]:
         """The rules, ready to judge."""
         tests = [Rule(CONTAMINATED, Decontaminator(self.tests))] if self.tests else []
-        return [*build_rules(self.thresholds), *tests]
+        quality = [Rule(QUALITY, Quality(self.model))] if self.model else []
+        return [*build_rules(self.thresholds), *quality, *tests]
 
 
 def bundles(corpora: Sequence[Path], known: Sequence[Path] = ()) -> list[Bundle]:
@@ -261,26 +263,3 @@ def _plain(text: str) -> bytes:
 
 def _shingles(reading: Reading) -> np.ndarray:
     return reading.grams(max(1, min(SHINGLE_WORDS, len(reading.words))))
-
-
-@contextlib.contextmanager
-def appearing(place: Path) -> Iterator[Path]:
-    """A folder to fill, which takes its name when it is full; of an attempt nothing is left."""
-    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        sync(beside)
-        _rename(beside, place)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _rename(beside: Path, place: Path) -> None:
-    try:
-        beside.rename(place)
-    except OSError:
-        # Another process was faster, with the same bytes.
-        if not place.exists():
-            raise
-    sync(place.parent)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # Below this much text, starting processes costs more than they save.
 ALONE_BYTES = 8 * 2**20
-CONTAMINATED, COPIES = "contaminated", ("exact copies", "near copies")
+QUALITY, CONTAMINATED = "quality", "contaminated"
+COPIES = ("exact copies", "near copies")
 # Above this share of copies something is wrong, it is not the web.
 MOST_COPIES = 0.6
 SAMPLE_DOCUMENTS, EXAMPLES = 1000, 5
@@ -40,6 +41,12 @@ class Clean:
     )
     against: tuple[str, ...] = knob(
         (), help="Drop also what these hold already", panel="Input", metavar="CORPUS"
+    )
+    reference: tuple[str, ...] = knob(
+        (),
+        help="Keep what reads like these, by a classifier trained for it",
+        panel="Input",
+        metavar="CORPUS",
     )
     rule: tuple[str, ...] = knob(
         (), help="Apply these rules; all of them by default", panel="Text", metavar="RULE"
@@ -98,11 +105,12 @@ def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
     corpora = _taken(workspace, config.from_) or [workspace.take("corpus", None)]
     known = _taken(workspace, config.against)
     name = config.name or f"{corpora[0].name}-clean"
-    _refuse_itself(name, [*corpora, *known])
+    reference = _taken(workspace, config.reference)
+    _refuse_itself(name, [*corpora, *known, *reference])
     recipe = _recipe(config)
     settings: dict[str, Any] = {
         "config": identity(config),
-        "inputs": [*(one.as_input() for one in (*corpora, *known)), *_inputs(recipe)],
+        "inputs": [*(one.as_input() for one in (*corpora, *known, *reference)), *_inputs(recipe)],
     }
     parts = bundles([one.path for one in corpora], [one.path for one in known])
     if config.dry_run:
@@ -113,30 +121,43 @@ def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
         return made
     workers = start(config.engine, _workers(config, parts))
     shape: dict[str, Any] = {"bundles": parts, "recipe": recipe, "is_exact": config.exact}
+    samples = [[one.path for one in reference], [one.path for one in corpora]]
     if config.shard:
         index, of = _share(config.shard)
         share = workspace.share("corpus", name, part=f"part-{index}-of-{of}", **settings)
         with share as target, workers as perform:
-            cleaning = Cleaning(target=target, perform=perform, **shape)
+            cleaning = Cleaning(target=target, perform=perform, **_taught(shape, target, samples))
             _apply_rules(cleaning, parts[index::of])
         console.next(f"llmctl clean --merge --name {name}, once all {of} are done")
-        return {
-            "shard": {"name": name, "index": index, "of": of, "missing": len(cleaning.missing())}
-        }
+        missing = len(cleaning.missing())
+        return {"shard": {"name": name, "index": index, "of": of, "missing": missing}}
     with (
         workspace.draft("corpus", name, **settings, force=config.force) as draft,
         workers as perform,
     ):
-        cleaning = Cleaning(target=draft.path, perform=perform, **shape)
+        target = draft.path
+        cleaning = Cleaning(target=target, perform=perform, **_taught(shape, target, samples))
         if config.merge and cleaning.missing():
             raise _missing(cleaning)
-        funnel, examples = _clean(cleaning)
-        rules = [*recipe.thresholds, CONTAMINATED, *COPIES]
-        (draft.path / "funnel.png").write_bytes(_picture(funnel, rules))
-        facts = _facts(funnel, rules, recipe) | {"near_copies": examples}
-        artifact = draft.finish(facts=facts)
-    _report(artifact, funnel, rules)
+        funnel, facts = _clean(cleaning)
+        (target / "funnel.png").write_bytes(_picture(funnel, recipe))
+        artifact = draft.finish(facts=_facts(funnel, recipe) | facts)
+    _report(artifact, funnel, recipe)
     return artifact
+
+
+def _taught(shape: dict[str, Any], target: Path, samples: list[list[Path]]) -> dict[str, Any]:
+    """The same shape, with a classifier of quality where there is a reference to learn from."""
+    from llmctl.data.quality_model import train
+
+    reference, raw = samples
+    if not reference:
+        return shape
+    model = target / WORK / QUALITY
+    if not model.exists():
+        with console.status("learning what good text is like"):
+            train(reference, raw, model)
+    return shape | {"recipe": replace(shape["recipe"], model=model)}
 
 
 def _share(shard: str) -> tuple[int, int]:
@@ -172,7 +193,7 @@ def _plan(config: Clean, recipe: Recipe, parts: Sequence[Bundle]) -> dict[str, A
     workers = _workers(config, parts)
     whole = cost["text_bytes"] / max(1, funnel.bytes_in) * seconds / workers
     console.say(f"a sample of {funnel.documents_in:,} documents:")
-    _print_funnel(funnel, [*recipe.thresholds, CONTAMINATED])
+    _print_funnel(funnel, recipe)
     console.say(
         f"the whole: {count(cost['documents'])} documents, about {duration(whole)} with"
         f" {workers} workers; on disk meanwhile {size(cost['work_bytes'])},"
@@ -180,7 +201,7 @@ def _plan(config: Clean, recipe: Recipe, parts: Sequence[Bundle]) -> dict[str, A
     )
     return cost | {
         "seconds": round(whole, 1),
-        "sample": _facts(funnel, list(recipe.thresholds), recipe),
+        "sample": _facts(funnel, recipe),
     }
 
 
@@ -242,9 +263,10 @@ def _apply_rules(cleaning: Cleaning, parts: Sequence[Bundle]) -> None:
             bar.advance(bundle.bytes)
 
 
-def _clean(cleaning: Cleaning) -> tuple[Funnel, list[Any]]:
-    """All four steps; the funnel of the whole, and examples of near copies."""
+def _clean(cleaning: Cleaning) -> tuple[Funnel, dict[str, Any]]:
+    """All four steps; the funnel of the whole, and what else there is to say."""
     from llmctl.data.funnel import Funnel
+    from llmctl.data.quality_model import FILE, read_score
     from llmctl.data.winnowing import write_indexes
 
     _warn_of_disk(cleaning)
@@ -252,7 +274,7 @@ def _clean(cleaning: Cleaning) -> tuple[Funnel, list[Any]]:
     with console.status("looking for copies"):
         for _ in (*cleaning.bands(), *cleaning.clusters()):
             pass
-    examples = cleaning.examples(EXAMPLES)
+    facts: dict[str, Any] = {"near_copies": cleaning.examples(EXAMPLES)}
     total = sum(bundle.bytes for bundle in cleaning.bundles)
     funnel, found = Funnel(), []
     with console.progress("writing", total=total, unit="B") as bar:
@@ -267,8 +289,11 @@ def _clean(cleaning: Cleaning) -> tuple[Funnel, list[Any]]:
             hint=f"most went by `{first[0][0]}`: `--without` leaves a rule out" if first else None,
         )
     write_indexes(cleaning.target, found)
+    if cleaning.recipe.model:
+        facts[QUALITY] = read_score(cleaning.recipe.model)._asdict()
+        shutil.copyfile(cleaning.recipe.model / FILE, cleaning.target / FILE)
     shutil.rmtree(cleaning.target / WORK)
-    return funnel, examples
+    return funnel, facts
 
 
 def _warn_of_disk(cleaning: Cleaning) -> None:
@@ -280,7 +305,7 @@ def _warn_of_disk(cleaning: Cleaning) -> None:
         console.warn(f"this needs about {size(needed)} of disk, and {size(free)} are free")
 
 
-def _facts(funnel: Funnel, rules: Sequence[str], recipe: Recipe) -> dict[str, Any]:
+def _facts(funnel: Funnel, recipe: Recipe) -> dict[str, Any]:
     return {
         "documents": funnel.documents,
         "bytes": funnel.bytes,
@@ -289,29 +314,34 @@ def _facts(funnel: Funnel, rules: Sequence[str], recipe: Recipe) -> dict[str, An
         "dropped": dict(funnel.dropped),
         "reasons": dict(funnel.reasons.most_common()),
         "changes": dict(funnel.changes),
-        "funnel": [step._asdict() for step in funnel.steps(rules)],
+        "funnel": [step._asdict() for step in funnel.steps(_names(recipe))],
         "cases": funnel.cases,
         "thresholds": recipe.thresholds,
     }
 
 
-def _left(funnel: Funnel, rules: Sequence[str]) -> list[tuple[str, int]]:
+def _names(recipe: Recipe) -> list[str]:
+    """The rules by name, in the order in which a document meets them."""
+    return [*recipe.thresholds, QUALITY, CONTAMINATED, *COPIES]
+
+
+def _left(funnel: Funnel, recipe: Recipe) -> list[tuple[str, int]]:
     """Documents left after each rule, from the whole down."""
     left = [("in", funnel.documents_in)]
-    for step in funnel.steps(rules):
+    for step in funnel.steps(_names(recipe)):
         left.append((step.rule, left[-1][1] - step.documents))
     return left
 
 
-def _picture(funnel: Funnel, rules: Sequence[str]) -> bytes:
+def _picture(funnel: Funnel, recipe: Recipe) -> bytes:
     from llmctl.plots import funnel_chart
 
-    return funnel_chart(_left(funnel, rules), unit="documents")
+    return funnel_chart(_left(funnel, recipe), unit="documents")
 
 
-def _print_funnel(funnel: Funnel, rules: Sequence[str]) -> None:
+def _print_funnel(funnel: Funnel, recipe: Recipe) -> None:
     rows: list[Sequence[Any]] = [("in", f"{funnel.documents_in:,}", f"{funnel.bytes_in:,}", "", "")]
-    for step in funnel.steps(rules):
+    for step in funnel.steps(_names(recipe)):
         share = f"{step.documents / funnel.documents_in:.1%}"
         gone = step.bytes + step.trimmed_bytes
         rows.append((step.rule, f"{-step.documents:,}", f"{-gone:,}", share, step.edited_documents))
@@ -320,12 +350,16 @@ def _print_funnel(funnel: Funnel, rules: Sequence[str]) -> None:
     console.table("", ("rule", "documents", "bytes", "share", "edited"), rows)
 
 
-def _report(artifact: Artifact, funnel: Funnel, rules: Sequence[str]) -> None:
-    _print_funnel(funnel, rules)
+def _report(artifact: Artifact, funnel: Funnel, recipe: Recipe) -> None:
+    _print_funnel(funnel, recipe)
     for copy, original, similarity in artifact.facts["near_copies"][:2]:
         console.note(f"a near copy: {copy} is {similarity:.0%} of {original}")
     for case in funnel.cases.get(f"{CONTAMINATED}: test example", []):
         console.note(f"contaminated: {case}")
+    if score := artifact.facts.get(QUALITY):
+        console.note(
+            f"the classifier of quality is right on {score['accuracy']:.0%} of held-out text"
+        )
     _warn_of_copies(artifact.manifest.config, funnel)
     console.made(artifact, f"{count(funnel.documents)} documents, {size(funnel.bytes)}")
     console.next("llmctl tokenize")

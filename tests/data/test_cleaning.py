@@ -318,3 +318,29 @@ def test_no_copies_and_nothing_but_copies_are_remarked_on(
 
     assert "no copies were found" in none
     assert "89% of the documents are copies" in most
+
+
+def test_what_reads_like_the_reference_stays_and_of_the_rest_a_little(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    junk = "buy cheap now click offer deal win free best casino bonus order sale".split()
+    chance = random.Random(5)
+    spam = [" ".join(chance.choices(junk, k=80)) for _ in range(500)]
+    good = [prose(seed) for seed in range(1000, 1030)]
+    collected(workspace, tmp_path / "mixed.jsonl", [*good, *spam])
+    collected(workspace, tmp_path / "books.jsonl", [prose(seed) for seed in range(2000, 2300)])
+
+    made = cleaned(workspace, from_=("mixed",), reference=("books",), rule=("encoding",))
+
+    kept = [int(row["id"].rpartition(":")[2]) for row in table(made.path)]
+    assert sum(number <= 30 for number in kept) >= 10
+    assert sum(number > 30 for number in kept) <= 25
+    assert made.facts["quality"]["accuracy"] > 0.8
+    assert (made.path / "quality.safetensors").exists()
+
+
+def test_too_little_reference_text_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    collected(workspace, tmp_path / "books.jsonl", [prose(2000)])
+
+    with pytest.raises(DataError, match="1 documents of reference are too few"):
+        cleaned(workspace, from_=("web",), reference=("books",))

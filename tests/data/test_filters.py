@@ -78,7 +78,7 @@ def test_a_rule_drops_what_it_is_there_for(rule: str, text: str, reason: str) ->
 
 
 def test_a_language_is_kept_when_it_is_asked_for() -> None:
-    german = "Der Fluss stieg in der Nacht, und am Morgen stand die Straße unter Wasser."
+    german = "Der Fluss stieg in der Nacht, und am Morgen stand die Straße im Wasser."
 
     assert outcome("language", german) == "kept"
     assert outcome("language", german, "language.keep=en,fr") == "other language"

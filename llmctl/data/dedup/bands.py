@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from llmctl.data.dedup.places import place_of
-from llmctl.data.screening import KEYS, Bundle, appearing
+from llmctl.data.screening import KEYS, Bundle
+from llmctl.durable import appearing
 from llmctl.shards import ShardReader, ShardWriter, pairs_schema, write_index
 
 # 16 bytes a key and as much again to sort: half a gigabyte.

@@ -1,0 +1,137 @@
+"""Reference text against raw text -> a light classifier, and the rule that keeps what reads well.
+
+Brown et al. 2020, appendix A: logistic regression over hashed features; a document stays where a
+draw from a Pareto distribution with alpha = 9 exceeds one minus its score, so that good text
+stays, and a little of the rest. The draw follows from the text, so nobody's luck changes.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+from safetensors.numpy import load_file, save_file
+
+from llmctl.data.reading import Reading
+from llmctl.data.verdict import Drop, Verdict
+from llmctl.durable import appearing
+from llmctl.errors import DataError
+from llmctl.shards import ShardReader
+
+BUCKETS = 2**18
+MOST_DOCUMENTS, FEWEST_DOCUMENTS = 20_000, 20
+EPOCHS, RATE = 3, 0.5
+# Every so manieth document is not trained on, to tell how good the classifier is.
+HELD_OUT = 10
+PARETO = 9.0
+FILE, SCORE = "quality.safetensors", "score.json"
+
+
+class Score(NamedTuple):
+    """How often the classifier is right on documents that it was not trained on."""
+
+    accuracy: float
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Drop what reads like raw text rather than like the reference; some of it stays by lot."""
+
+    model: Path
+
+    def judge(self, reading: Reading) -> Verdict:
+        """The score of the text against its own draw."""
+        score = score_of(reading, *_weights(self.model))
+        draw = xxhash.xxh3_64_intdigest(reading.text.encode()) / 2**64
+        luck = (1 - draw) ** (-1 / PARETO) - 1
+        return None if luck > 1 - score else Drop("unlike the reference", f"score {score:.2f}")
+
+
+def train(reference: Sequence[Path], raw: Sequence[Path], place: Path) -> Score:
+    """Train on a sample of both sorts of corpora, and write the weights into a new folder."""
+    texts = [(one, 1.0) for one in _sample(reference)] + [(one, 0.0) for one in _sample(raw)]
+    for wanted, name in ((1.0, "reference"), (0.0, "raw text")):
+        number = sum(label == wanted for _, label in texts)
+        if number < FEWEST_DOCUMENTS:
+            raise DataError(
+                f"{number} documents of {name} are too few to learn from",
+                hint=f"at least {FEWEST_DOCUMENTS} are needed of each",
+            )
+    examples = [(_features(Reading(text)), label) for text, label in texts]
+    learnt = [one for number, one in enumerate(examples) if number % HELD_OUT]
+    weights, bias = _fit(learnt)
+    held_out = examples[::HELD_OUT]
+    right = sum(
+        (_probability(features, weights, bias) > 0.5) == (label > 0.5)
+        for features, label in held_out
+    )
+    score = Score(round(right / len(held_out), 4), len(texts))
+    with appearing(place) as beside:
+        save_file({"weights": weights, "bias": np.array([bias], np.float32)}, beside / FILE)
+        (beside / SCORE).write_text(json.dumps(score._asdict()), encoding="utf-8")
+    return score
+
+
+def read_score(place: Path) -> Score:
+    """How good the classifier in a folder was found to be."""
+    return Score(**json.loads((place / SCORE).read_bytes()))
+
+
+def score_of(reading: Reading, weights: np.ndarray, bias: float) -> float:
+    """How much a text reads like the reference, from 0 to 1."""
+    return _probability(_features(reading), weights, bias)
+
+
+def _fit(examples: Sequence[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
+    """Logistic regression by AdaGrad (Duchi et al. 2011), the sorts weighing the same."""
+    weights, squares = np.zeros(BUCKETS, np.float32), np.full(BUCKETS, 1e-4, np.float32)
+    bias, bias_square = 0.0, 1e-4
+    share = sum(label for _, label in examples) / len(examples)
+    generator = np.random.default_rng(0)
+    for _ in range(EPOCHS):
+        for at in generator.permutation(len(examples)):
+            features, label = examples[at]
+            error = (_probability(features, weights, bias) - label) * (
+                0.5 / share if label else 0.5 / (1 - share)
+            )
+            step = error / np.sqrt(max(1, len(features)))
+            squares[features] += step * step
+            weights[features] -= RATE * step / np.sqrt(squares[features])
+            bias_square += error * error
+            bias -= RATE * error / bias_square**0.5
+    return weights, bias
+
+
+def _probability(features: np.ndarray, weights: np.ndarray, bias: float) -> float:
+    total = float(weights[features].sum()) / max(1, len(features)) ** 0.5 + bias
+    return float(1 / (1 + np.exp(-np.clip(total, -30, 30))))
+
+
+def _features(reading: Reading) -> np.ndarray:
+    """The buckets of the words and pairs of words of a text."""
+    grams = np.concatenate((reading.grams(1), reading.grams(2)))
+    return np.unique(grams >> np.uint64(64 - 18)).astype(np.int64)
+
+
+@lru_cache(maxsize=2)
+def _weights(model: Path) -> tuple[np.ndarray, float]:
+    arrays = load_file(model / FILE)
+    return arrays["weights"], float(arrays["bias"][0])
+
+
+def _sample(corpora: Sequence[Path]) -> Iterator[str]:
+    """Documents at equal distances over all of the corpora."""
+    readers = [ShardReader(path) for path in corpora]
+    step = max(1, sum(reader.rows for reader in readers) // MOST_DOCUMENTS)
+    start = 0
+    for reader in readers:
+        for batch in reader:
+            texts = batch.column("text")
+            for row in range(-start % step, len(texts), step):
+                yield texts[row].as_py()
+            start += len(texts)
