@@ -16,6 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from llmctl.console import console
 from llmctl.errors import ConfigError, DataError
 from llmctl.stages import chat, finetune_classify, finetune_instruct, predict, pretrain, show
 from llmctl.stages import eval as evaluate
@@ -48,6 +49,12 @@ def write_questions(path: Path, rows: int = 80) -> Path:
     ]
     path.write_text(json.dumps(asked), encoding="utf-8")
     return path
+
+
+@pytest.fixture(autouse=True)
+def _speaking() -> None:
+    """Whatever a test before this one asked for, what is said here is heard."""
+    console.configure()
 
 
 @pytest.fixture(scope="module")
