@@ -30,13 +30,17 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decontaminator:
-    """Drop text that shares a run of words with an example of some files."""
+    """Drop text that shares a run of words with an example of some files.
+
+    `stamps` tell a file from what stood under its name before.
+    """
 
     files: tuple[Path, ...]
+    stamps: tuple[int, ...] = ()
 
     def judge(self, reading: Reading) -> Verdict:
         """The first run of words that is found in a file, by name and line."""
-        for length, table in _tables(self.files).items():
+        for length, table in _tables(self.files, self.stamps).items():
             grams = reading.grams(length)
             if not len(grams):
                 continue
@@ -52,7 +56,7 @@ class Decontaminator:
 
 def count_examples(files: tuple[Path, ...]) -> int:
     """How many distinct runs of words the files give to look for; DataError where it is none."""
-    grams = sum(len(table.origins) for table in _tables(files).values())
+    grams = sum(len(table.origins) for table in _tables(files, stamps_of(files)).values())
     if files and not grams:
         names = ", ".join(map(str, files))
         raise DataError(
@@ -62,8 +66,13 @@ def count_examples(files: tuple[Path, ...]) -> int:
     return grams
 
 
+def stamps_of(files: tuple[Path, ...]) -> tuple[int, ...]:
+    """When each file was last changed, in nanoseconds."""
+    return tuple(path.stat().st_mtime_ns for path in files)
+
+
 @lru_cache(maxsize=4)
-def _tables(files: tuple[Path, ...]) -> dict[int, Table]:
+def _tables(files: tuple[Path, ...], _stamps: tuple[int, ...]) -> dict[int, Table]:
     """The n-grams of all examples, by their length."""
     found: dict[int, dict[int, str]] = {}
     for path in files:

@@ -3,6 +3,9 @@
 Brown et al. 2020, appendix A: logistic regression over hashed features; a document stays where a
 draw from a Pareto distribution with alpha = 9 exceeds one minus its score, so that good text
 stays, and a little of the rest. The draw follows from the text, so nobody's luck changes.
+
+There are two classifiers, each taught with half of the texts, and a text is judged by the one that
+never saw it: the other has learnt by heart that it is raw.
 """
 
 import json
@@ -25,14 +28,13 @@ from llmctl.shards import ShardReader
 BUCKETS = 2**18
 MOST_DOCUMENTS, FEWEST_DOCUMENTS = 20_000, 20
 EPOCHS, RATE = 3, 0.5
-# Every so manieth document is not trained on, to tell how good the classifier is.
-HELD_OUT = 10
+FOLDS = 2
 PARETO = 9.0
 FILE, SCORE = "quality.safetensors", "score.json"
 
 
 class Score(NamedTuple):
-    """How often the classifier is right on documents that it was not trained on."""
+    """How often a classifier is right on the documents that it was not taught with."""
 
     accuracy: float
     documents: int
@@ -40,15 +42,19 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Drop what reads like raw text rather than like the reference; some of it stays by lot."""
+    """Drop what reads like raw text rather than like the reference; some of it stays by lot.
+
+    `stamp` tells one model from another that stood in the same folder before.
+    """
 
     model: Path
+    stamp: int = 0
 
     def judge(self, reading: Reading) -> Verdict:
         """The score of the text against its own draw."""
-        score = score_of(reading, *_weights(self.model))
-        draw = xxhash.xxh3_64_intdigest(reading.text.encode()) / 2**64
-        luck = (1 - draw) ** (-1 / PARETO) - 1
+        number = _hash(reading)
+        score = _probability(_features(reading), *_weights(self.model, self.stamp, number % FOLDS))
+        luck = (1 - number / 2**64) ** (-1 / PARETO) - 1
         return None if luck > 1 - score else Drop("unlike the reference", f"score {score:.2f}")
 
 
@@ -62,17 +68,23 @@ def train(reference: Sequence[Path], raw: Sequence[Path], place: Path) -> Score:
                 f"{number} documents of {name} are too few to learn from",
                 hint=f"at least {FEWEST_DOCUMENTS} are needed of each",
             )
-    examples = [(_features(Reading(text)), label) for text, label in texts]
-    learnt = [one for number, one in enumerate(examples) if number % HELD_OUT]
-    weights, bias = _fit(learnt)
-    held_out = examples[::HELD_OUT]
+    folds: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(FOLDS)]
+    for text, label in texts:
+        reading = Reading(text)
+        folds[_hash(reading) % FOLDS].append((_features(reading), label))
+    models = [_fit(folds[1 - fold]) for fold in range(FOLDS)]
     right = sum(
-        (_probability(features, weights, bias) > 0.5) == (label > 0.5)
-        for features, label in held_out
+        (_probability(features, *model) > 0.5) == (label > 0.5)
+        for fold, model in zip(folds, models, strict=True)
+        for features, label in fold
     )
-    score = Score(round(right / len(held_out), 4), len(texts))
+    score = Score(round(right / len(texts), 4), len(texts))
+    arrays = {
+        "weights": np.stack([weights for weights, _ in models]),
+        "bias": np.array([bias for _, bias in models], np.float32),
+    }
     with appearing(place) as beside:
-        save_file({"weights": weights, "bias": np.array([bias], np.float32)}, beside / FILE)
+        save_file(arrays, beside / FILE)
         (beside / SCORE).write_text(json.dumps(score._asdict()), encoding="utf-8")
     return score
 
@@ -82,16 +94,13 @@ def read_score(place: Path) -> Score:
     return Score(**json.loads((place / SCORE).read_bytes()))
 
 
-def score_of(reading: Reading, weights: np.ndarray, bias: float) -> float:
-    """How much a text reads like the reference, from 0 to 1."""
-    return _probability(_features(reading), weights, bias)
-
-
 def _fit(examples: Sequence[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
     """Logistic regression by AdaGrad (Duchi et al. 2011), the sorts weighing the same."""
     weights, squares = np.zeros(BUCKETS, np.float32), np.full(BUCKETS, 1e-4, np.float32)
     bias, bias_square = 0.0, 1e-4
     share = sum(label for _, label in examples) / len(examples)
+    # A half may by chance hold one sort only.
+    share = min(max(share, 1 / len(examples)), 1 - 1 / len(examples))
     generator = np.random.default_rng(0)
     for _ in range(EPOCHS):
         for at in generator.permutation(len(examples)):
@@ -118,10 +127,15 @@ def _features(reading: Reading) -> np.ndarray:
     return np.unique(grams >> np.uint64(64 - 18)).astype(np.int64)
 
 
-@lru_cache(maxsize=2)
-def _weights(model: Path) -> tuple[np.ndarray, float]:
+def _hash(reading: Reading) -> int:
+    """64 bits of the text: its fold by the last of them, its luck by the first."""
+    return xxhash.xxh3_64_intdigest(reading.text.encode())
+
+
+@lru_cache(maxsize=4)
+def _weights(model: Path, _stamp: int, fold: int) -> tuple[np.ndarray, float]:
     arrays = load_file(model / FILE)
-    return arrays["weights"], float(arrays["bias"][0])
+    return arrays["weights"][fold], float(arrays["bias"][fold])
 
 
 def _sample(corpora: Sequence[Path]) -> Iterator[str]:

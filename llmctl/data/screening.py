@@ -22,10 +22,10 @@ import pyarrow as pa
 import xxhash
 
 from llmctl.data.chain import Passage, Rule, build_rules, judge
-from llmctl.data.decontaminate import Decontaminator
+from llmctl.data.decontaminate import Decontaminator, stamps_of
 from llmctl.data.dedup.minhash import SHINGLE_WORDS, band_keys, banding, signatures
 from llmctl.data.funnel import Funnel
-from llmctl.data.quality_model import Quality
+from llmctl.data.quality_model import FILE, Quality
 from llmctl.data.reading import Reading
 from llmctl.durable import appearing, write_durably
 from llmctl.shards import DOCUMENTS, HISTORY, ShardReader, ShardWriter, keys_schema, write_index
@@ -77,8 +77,13 @@ class Recipe:
 
     def rules(self) -> list[Rule]:
         """The rules, ready to judge."""
-        tests = [Rule(CONTAMINATED, Decontaminator(self.tests))] if self.tests else []
-        quality = [Rule(QUALITY, Quality(self.model))] if self.model else []
+        tests = (
+            [Rule(CONTAMINATED, Decontaminator(self.tests, stamps_of(self.tests)))]
+            if self.tests
+            else []
+        )
+        stamps = stamps_of((self.model / FILE,)) if self.model else ()
+        quality = [Rule(QUALITY, Quality(self.model, *stamps))] if self.model else []
         return [*build_rules(self.thresholds), *quality, *tests]
 
 

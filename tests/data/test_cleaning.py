@@ -1,7 +1,10 @@
 """Cleaning: every document is accounted for, and nobody sees in the corpus how it was made."""
 
+import contextlib
 import json
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -344,3 +347,20 @@ def test_too_little_reference_text_is_refused(workspace: Workspace, tmp_path: Pa
 
     with pytest.raises(DataError, match="1 documents of reference are too few"):
         cleaned(workspace, from_=("web",), reference=("books",))
+
+
+@pytest.mark.slow
+def test_kills_leave_no_trace_in_the_corpus(many: Workspace) -> None:
+    whole = cleaned(many, from_=("first", "second"), name="whole", keep_dropped=True)
+    words = "clean --from first --from second --name killed --keep-dropped --workers 2".split()
+    command = [sys.executable, "-m", "llmctl", "-w", str(many.root), *words]
+    chance, kills = random.Random(11), 0
+
+    while not many.has("corpus", "killed"):
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.6, 1.4) if kills < 6 else 60)
+            process.kill()
+        kills += 1
+
+    assert files(many.find("corpus", "killed")) == files(whole)
