@@ -9,6 +9,7 @@ Every task of a step reads files and writes a folder that appears when it is who
 run in any process, on any machine that sees the folder, any number of times.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from llmctl.data.winnowing import Winnowed, winnow
 from llmctl.shards import BATCH_BYTES, ShardReader
 
 STEPS = ("signatures", "bands", "clusters", "filter")
-WORK = "work"
+WORK, SPENT = "work", ".spent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,14 @@ class Cleaning:
         written = [bundle for bundle in self.bundles if not bundle.known]
         tasks = [(bundle, self.bundles, folders, self.target) for bundle in written]
         yield from zip(written, self.perform(winnow, tasks), strict=True)
+
+    def clear(self) -> None:
+        """Remove what the steps left for each other: at once, lest a kill leave half of it."""
+        work, spent = self.target / WORK, self.target / SPENT
+        shutil.rmtree(spent, ignore_errors=True)
+        if work.exists():
+            work.rename(spent)
+        shutil.rmtree(spent, ignore_errors=True)
 
     def documents(self) -> int:
         """How many documents the rules left, those to compare with included."""

@@ -292,7 +292,7 @@ def _clean(cleaning: Cleaning) -> tuple[Funnel, dict[str, Any]]:
     if cleaning.recipe.model:
         facts[QUALITY] = read_score(cleaning.recipe.model)._asdict()
         shutil.copyfile(cleaning.recipe.model / FILE, cleaning.target / FILE)
-    shutil.rmtree(cleaning.target / WORK)
+    cleaning.clear()
     return funnel, facts
 
 

@@ -128,7 +128,13 @@ def read_pairs(
     found: Path, *, prefix: str = ""
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Left, right and similarity of the pairs of all folders whose name begins so, in order."""
-    for folder in sorted(found.glob(f"{prefix}*")):
+    for folder in finished(found, prefix=prefix):
         for batch in ShardReader(folder):
             left, right, similarity = (column.to_numpy() for column in batch.columns)
             yield left, right, similarity
+
+
+def finished(found: Path, *, prefix: str = "") -> list[Path]:
+    """The folders of pairs whose name begins so, in order; not what a kill left of others."""
+    names = sorted(path.name for path in found.iterdir() if not path.name.startswith("."))
+    return [found / name for name in names if name.startswith(prefix)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmctl.data.dedup.bands import EXACT, read_pairs, write_pairs
+from llmctl.data.dedup.bands import EXACT, finished, read_pairs, write_pairs
 from llmctl.data.dedup.minhash import jaccard
 from llmctl.data.dedup.places import ROW_BITS, Documents
 from llmctl.data.screening import Bundle
@@ -33,7 +33,7 @@ class Stretch:
 def stretches(bundles: Sequence[Bundle], bands: Path) -> list[Stretch]:
     """Bundles put together until their pairs are worth a process, whoever works on them."""
     pairs = sum(
-        ShardReader(path).rows for path in bands.glob("*") if not path.name.startswith(EXACT)
+        ShardReader(path).rows for path in finished(bands) if not path.name.startswith(EXACT)
     )
     many = min(max(1, pairs // STRETCH_PAIRS), MOST_STRETCHES, len(bundles))
     cuts = [len(bundles) * number // many for number in range(many + 1)]
