@@ -177,14 +177,11 @@ class ShardWriter:
 def _regions(path: Path, marks: Sequence[tuple[int, int, int]]) -> Iterator[Region]:
     with path.open("r+b") as file:
         os.fsync(file.fileno())
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            view = memoryview(mapped)
-            start = 0
-            for end, rows, tokens in marks:
-                if end > start:
-                    yield Region(start, end - start, _hash(view[start:end]), rows, tokens)
-                start = end
-            view.release()
+        start = 0
+        for end, rows, tokens in marks:
+            if end > start:
+                yield Region(start, end - start, _hash(file.read(end - start)), rows, tokens)
+            start = end
 
 
 def _hash(data: Any) -> str:
@@ -277,6 +274,14 @@ class ShardReader:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         for index in range(len(self)):
             yield self.batch(index)
+            self._let_go(index)
+
+    def _let_go(self, index: int) -> None:
+        """Give the pages of a batch back to the system; they come again where still needed."""
+        number, region = self._places[index]
+        mapped = cast(mmap.mmap, self._open(number)[0].obj)
+        start = region.offset - region.offset % mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_DONTNEED, start, region.offset + region.length - start)
 
     def _open(self, number: int) -> tuple[memoryview, pa.Schema]:
         if number not in self._maps:

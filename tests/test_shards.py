@@ -1,8 +1,10 @@
 """Shards: what was written comes back, opens elsewhere, and no flipped bit passes."""
 
+import re
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -66,3 +68,25 @@ def test_a_shard_cut_short_is_named(tmp_path: Path, length: int) -> None:
 
     with pytest.raises(DataError, match=r"00000\.arrow"):
         list(ShardReader(tmp_path))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks the Linux kernel")
+def test_reading_from_end_to_end_holds_a_batch_in_memory_and_not_the_file(tmp_path: Path) -> None:
+    ids = pa.array([np.zeros(4 * 2**20, np.uint16)], tokens_schema("uint16").field("ids").type)
+    with ShardWriter(tmp_path, tokens_schema("uint16")) as writer:
+        for _ in range(8):
+            writer.write(pa.record_batch([["a"], ids, [1]], schema=writer.schema), tokens=len(ids))
+    write_index(tmp_path, writer.schema, writer.shards)
+    before = mapped_bytes()
+
+    peak = max(mapped_bytes() for batch in ShardReader(tmp_path) if batch.num_rows)
+
+    # A batch has 8 MiB, and the next is checked before the last one is forgotten.
+    assert peak - before < 24 * 2**20
+
+
+def mapped_bytes() -> int:
+    """The bytes of files that this process holds in memory."""
+    found = re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return 1024 * int(found[1])

@@ -7,6 +7,7 @@ out of it.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -35,13 +36,11 @@ class HoldOut:
         self.unit_bytes = UNIT_BYTES
         self._bound = share * 2.0**64
         if share > 0:
-            listed = list(documents)
-            while self._count(listed) < ENOUGH_UNITS and self.unit_bytes > LEAST_BYTES:
+            rest = iter(documents)
+            first = self._enough(rest)
+            while self._count(first) < ENOUGH_UNITS and self.unit_bytes > LEAST_BYTES:
                 self.unit_bytes //= 2
-            hashes = (
-                _hash(name, unit) for name, size in listed for unit in range(self._units(size))
-            )
-            self._bound = max(self._bound, min(hashes, default=0) + 1)
+            self._bound = _reaching(self._bound, self._hashes(itertools.chain(first, rest)))
 
     @property
     def long_bytes(self) -> int:
@@ -71,6 +70,26 @@ class HoldOut:
 
     def _count(self, documents: Iterable[tuple[str, int]]) -> int:
         return sum(self._units(size) for _, size in documents)
+
+    def _enough(self, documents: Iterator[tuple[str, int]]) -> list[tuple[str, int]]:
+        """The first documents, as many as make enough units: a corpus may have millions."""
+        found: list[tuple[str, int]] = []
+        while self._count(found) < ENOUGH_UNITS and (one := next(documents, None)):
+            found.append(one)
+        return found
+
+    def _hashes(self, documents: Iterable[tuple[str, int]]) -> Iterator[int]:
+        return (_hash(name, unit) for name, size in documents for unit in range(self._units(size)))
+
+
+def _reaching(bound: float, hashes: Iterable[int]) -> float:
+    """The bound, or the least one that some hash falls under; reads no further than it must."""
+    lowest = 0
+    for number, one in enumerate(hashes):
+        if one < bound:
+            return bound
+        lowest = min(lowest, one) if number else one
+    return lowest + 1
 
 
 def _piece(start: int, stop: int, held_out: bool) -> Iterator[Piece]:
