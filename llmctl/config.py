@@ -21,7 +21,16 @@ from llmctl.registry import load, look_up, plug_ins, suggest
 from llmctl.values import NONE, choices, expected, fit, is_choice, is_optional, read
 
 Panel = Literal[
-    "Input", "Output", "Model", "Training", "Text", "Sampling", "Machine", "Money", "Report"
+    "Input",
+    "Output",
+    "Model",
+    "Training",
+    "Text",
+    "Sampling",
+    "Machine",
+    "Many devices",
+    "Money",
+    "Report",
 ]
 Config = TypeVar("Config")
 

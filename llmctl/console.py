@@ -47,8 +47,13 @@ class Console:
         self.clock = clock
         self.configure()
 
+    def hush(self) -> None:
+        """Say nothing but how this process fails: another one speaks for it."""
+        self.is_quiet = self.is_hushed = True
+
     def configure(self, *, is_quiet: bool = False, is_json: bool = False) -> None:
         """Choose how to speak, from here on."""
+        self.is_hushed = False
         self.is_quiet = is_quiet
         self.is_json = is_json
         self._rich: Any = None
@@ -76,6 +81,8 @@ class Console:
 
     def warn(self, text: str) -> None:
         """A line that --quiet does not silence."""
+        if self.is_hushed:
+            return
         self._line(("warning: ", "yellow"), (text, ""))
 
     def fail(self, message: str, hint: str | None = None) -> None:

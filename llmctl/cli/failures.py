@@ -50,7 +50,7 @@ def _refusal(error: BaseException) -> LlmctlError | None:
             return _usage(error)
         case KeyboardInterrupt():
             return Interruption("interrupted", hint="the same command takes up what was kept")
-        case MemoryError():
+        case MemoryError() | RuntimeError() if _is_out_of_memory(error):
             return TrainingError("out of memory", hint="take a smaller batch, or a larger machine")
         case OSError():
             return _system(error)
@@ -59,6 +59,11 @@ def _refusal(error: BaseException) -> LlmctlError | None:
             return DependencyError(f"{package} is not installed", hint=f"pip install {package}")
         case _:
             return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a GPU; torch is not imported to know its own."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _system(error: OSError) -> LlmctlError | None:

@@ -78,7 +78,7 @@ def _perform(call: Call) -> int:
     # What others print must not stand beside the one JSON object.
     with contextlib.redirect_stdout(sys.stderr) if manner.json else contextlib.nullcontext():
         result = stage.run(call.config, workspace)
-    if manner.json:
+    if manner.json and not console.is_hushed:
         console.answer(_jsonable(_result(result)))
     return 0
 

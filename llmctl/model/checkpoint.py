@@ -27,6 +27,9 @@ CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# How a file of several is called until it is known how many they are.
+PART = ".model-{:05d}.tmp"
+LARGEST_FILE_BYTES = 5 * 10**9
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -75,9 +78,41 @@ def write_folder(
     type_name = str(dtype).removeprefix("torch.")
     write_json(directory / CONFIG, {**config, **ids, "torch_dtype": type_name})
     write_json(directory / GENERATION_CONFIG, {"_from_model_config": True, **ids})
-    # Pieces of a fused parameter share its memory, which safetensors refuses to write.
-    copies = {name: torch.empty(one.shape, dtype=dtype).copy_(one) for name, one in tensors}
-    save_file(copies, directory / WEIGHTS, metadata={"format": "pt"})
+    _write_weights(directory, tensors, dtype)
+
+
+def _write_weights(
+    directory: Path, tensors: Iterable[tuple[str, Tensor]], dtype: torch.dtype
+) -> None:
+    """One file, or where that would be too large several and an index, as Hugging Face has them.
+
+    A tensor is asked for when its turn comes, and no more than a file's worth is held.
+    """
+    parts: list[list[str]] = []
+    held: dict[str, Tensor] = {}
+    total = 0
+    for name, tensor in tensors:
+        if held and sum(one.nbytes for one in held.values()) + tensor.nbytes > LARGEST_FILE_BYTES:
+            parts.append(_write_part(directory, len(parts), held))
+            held = {}
+        # Pieces of a fused parameter share its memory, which safetensors refuses to write.
+        held[name] = torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
+        total += held[name].nbytes
+    if not parts:
+        save_file(held, directory / WEIGHTS, metadata={"format": "pt"})
+        return
+    parts.append(_write_part(directory, len(parts), held))
+    names: dict[str, str] = {}
+    for place, part in enumerate(parts):
+        file = f"model-{place + 1:05d}-of-{len(parts):05d}.safetensors"
+        (directory / PART.format(place)).rename(directory / file)
+        names |= dict.fromkeys(part, file)
+    write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
+
+
+def _write_part(directory: Path, place: int, tensors: dict[str, Tensor]) -> list[str]:
+    save_file(tensors, directory / PART.format(place), metadata={"format": "pt"})
+    return list(tensors)
 
 
 def outward(state: Mapping[str, Tensor], shape: Shape) -> Iterator[tuple[str, Tensor]]:

@@ -33,6 +33,11 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def count_gpus() -> int:
+    """GPUs of this machine that CUDA sees."""
+    return torch.cuda.device_count()
+
+
 def pick_dtype(
     device: torch.device, precision: Literal["auto", "bf16", "float32"] = "auto"
 ) -> torch.dtype:

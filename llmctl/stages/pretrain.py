@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 import shutil
-import time
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmctl.config import Derived, dry_run_knob, force_knob, identity, knob, name_knob, parse_count
+from llmctl.config import (
+    Derived,
+    dry_run_knob,
+    force_knob,
+    identity,
+    knob,
+    name_knob,
+    parse_count,
+    to_toml,
+)
 from llmctl.console import console
 from llmctl.errors import ConfigError
 from llmctl.figures import count, duration
 
 if TYPE_CHECKING:
+    from llmctl.train.distributed.world import World
     from llmctl.workspace import Artifact, Draft, ModelSource, Workspace
 
 # A larger budget alone continues a finished run.
@@ -107,6 +119,41 @@ class Pretrain:
         "auto", help="Compile the model; auto where it pays", panel="Machine", rare=True
     )
     device: str = knob("auto", help="auto, cpu, cuda or mps", panel="Machine", rare=True)
+    gpus: int | None = knob(
+        None, help="Train on so many GPUs of this machine", panel="Many devices", identity=False
+    )
+    processes: int | None = knob(
+        None, help="On a CPU: in so many processes", panel="Many devices", rare=True,
+        identity=False,
+    )  # fmt: skip
+    nodes: int = knob(
+        1, help="On so many machines, each of which runs this command", panel="Many devices",
+        identity=False,
+    )  # fmt: skip
+    rendezvous: str | None = knob(
+        None, help="Where the machines meet: the first one's name, and a port",
+        panel="Many devices", metavar="HOST:PORT", identity=False,
+    )  # fmt: skip
+    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = knob(
+        "auto", help="The whole model on each GPU, or its rows over all; auto by what fits",
+        panel="Many devices", rare=True, identity=False,
+    )  # fmt: skip
+    recompute: Literal["none", "selective", "full"] = knob(
+        "none", help="Keep less for the backward pass and compute it again", panel="Machine",
+        rare=True, identity=False,
+    )  # fmt: skip
+    cpu_offload: bool = knob(
+        False, help="With fsdp: weights and optimizer in the host's memory", panel="Many devices",
+        rare=True, identity=False,
+    )  # fmt: skip
+    max_restarts: int = knob(
+        3, help="Attempts after one in which a process died", panel="Many devices", rare=True,
+        identity=False,
+    )  # fmt: skip
+    patience: float = knob(
+        600.0, help="Seconds without a sign of life until an attempt is ended",
+        panel="Many devices", rare=True, identity=False,
+    )  # fmt: skip
     deterministic: bool = knob(
         False, help="The same bits at every run and resume; slower", panel="Machine"
     )
@@ -121,8 +168,12 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     >>> run(Pretrain(size="nano", minutes=1), workspace).facts["val_bits_per_byte"]
     1.9
     """
-    began = time.monotonic()
+    from llmctl.train.distributed.world import here
+
     _check(config)
+    world = here()
+    if not world.leads:
+        console.hush()
     reading = _reading(config, workspace)
     name = config.name or (f"{reading.base_name}-more" if reading.base else "base")
     shape = _shape(config, reading)
@@ -135,11 +186,12 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     if made:
         console.already_made(made)
         return made
-    earlier = None if config.force else _earlier(workspace, name)
-    with workspace.draft("model", name, **settings, force=config.force) as draft:
-        training = _open(config, reading, shape, draft, earlier, began)
-        _train(training)
-        artifact = _finish(config, training, reading, draft)
+    if world.is_alone and _processes(config) * config.nodes > 1:
+        # The first of the processes has told all there is to tell.
+        return _launched(config, workspace, name)
+    artifact = _trained(config, workspace, reading, shape, name, world)
+    if artifact is None:
+        return {}
     facts = artifact.facts
     console.made(
         artifact,
@@ -147,6 +199,91 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     )
     console.next(f'llmctl generate "Once upon a time" --model {name}')
     return artifact
+
+
+def _trained(
+    config: Pretrain,
+    workspace: Workspace,
+    reading: _Reading,
+    shape: Any,
+    name: str,
+    world: World,
+) -> Artifact | None:
+    """The model; None on a rank that does not lead."""
+    from llmctl.model.device import pick_device
+    from llmctl.train.distributed.world import joined
+    from llmctl.workspace import Draft as OpenDraft
+
+    earlier = None if config.force else _earlier(workspace, name)
+    settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
+    with joined(world, device=pick_device(config.device), patience=config.patience):
+        if not world.leads:
+            world.told_by_first("the draft is open")
+            draft = OpenDraft(workspace, {"kind": "model", "name": name})
+            training = _open(config, reading, shape, draft, earlier, world)
+            training.run.train()
+            training.write_model(draft.path)
+            world.wait_for_all("the first rank to write the model")
+            return None
+        with workspace.draft("model", name, **settings, force=config.force) as draft:
+            world.told_by_first("the draft is open")
+            training = _open(config, reading, shape, draft, earlier, world)
+            _train(training)
+            training.write_model(draft.path)
+            world.wait_for_all("the first rank to write the model")
+            return _finish(config, training, reading, draft)
+
+
+def _launched(config: Pretrain, workspace: Workspace, name: str) -> Artifact:
+    """The model that several processes make: this very command in each, started and watched."""
+    from llmctl.train.distributed.launch import Launch, supervise
+
+    count = _processes(config)
+    with tempfile.TemporaryDirectory(prefix="llmctl-") as folder:
+
+        def arguments(attempt: int) -> list[str]:
+            # What `--force` did away with is not done away with again.
+            anew = config.force and (attempt == 0 or workspace.unfinished("model", name) is None)
+            knobs = Path(folder) / "pretrain.toml"
+            knobs.write_text(to_toml(replace(config, name=name, force=anew)), encoding="utf-8")
+            manner = ["--json", *(["--quiet"] if console.is_quiet else [])]
+            place = ["--workspace", str(workspace.root), "--config", str(knobs)]
+            return ["-m", "llmctl", "pretrain", *place, *manner]
+
+        supervise(
+            Launch(
+                arguments=arguments,
+                processes=count,
+                nodes=config.nodes,
+                rendezvous=config.rendezvous,
+                patience=config.patience,
+                max_restarts=config.max_restarts,
+                threads=None if config.gpus else max(1, (os.cpu_count() or 1) // count),
+            ),
+            on_restart=console.warn,
+        )
+    return workspace.find("model", name)
+
+
+def _processes(config: Pretrain) -> int:
+    """How many processes of this machine train; ConfigError where it has fewer GPUs."""
+    if config.gpus is None:
+        return config.processes or 1
+    from llmctl.model.device import count_gpus
+
+    if config.device == "cpu":
+        raise ConfigError("`--gpus` and `--device cpu` make no sense together", hint="give one")
+    here = count_gpus()
+    if config.gpus > here:
+        few = f"`--gpus {here}` uses {'it' if here == 1 else 'all of them'}"
+        raise ConfigError(
+            f"`--gpus {config.gpus}` asks for more than the {here} that this machine has",
+            hint=few
+            if here
+            else "without a GPU: leave it out, or try several processes with"
+            " `--device cpu --processes 2`",
+        )
+    return config.gpus
 
 
 def explain(config: Pretrain, workspace: Workspace) -> dict[str, Derived]:
@@ -179,7 +316,9 @@ def _check(config: Pretrain) -> None:
         value = getattr(config, key)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not above zero")
-    counts = "tokens steps batch micro_batch save_every eval_every eval_tokens keep".split()
+    counts = (
+        "tokens steps batch micro_batch save_every eval_every eval_tokens keep gpus processes nodes"
+    ).split()
     for key in counts:
         value = getattr(config, key)
         if value is not None and value < 1:
@@ -189,8 +328,17 @@ def _check(config: Pretrain) -> None:
             raise ConfigError(
                 f"`--{key} {getattr(config, key)}` is no share", hint="between 0 and 1"
             )
+    _check_base(config)
+    if config.nodes > 1 and not re.fullmatch(r"[^:]+:\d+", config.rendezvous or ""):
+        raise ConfigError(
+            f"{config.nodes} machines need a place to meet",
+            hint="on each: `--rendezvous HOST:PORT`, the first one's name and a free port of it",
+        )
     if config.mix is not None and config.from_ is not None:
         raise ConfigError("`--from` and `--mix` both say what to read", hint="give one")
+
+
+def _check_base(config: Pretrain) -> None:
     shaped = "params layers width heads kv_heads mlp_width tied_head".split()
     given = [key for key in shaped if getattr(config, key) is not None]
     if config.base is not None and given:
@@ -386,10 +534,11 @@ def _open(
     shape: Any,
     draft: Draft,
     earlier: Artifact | None,
-    began: float,
+    world: World,
 ) -> Any:
     """The run, standing where an earlier attempt or a shorter run left it."""
     from llmctl.durable import write_durably
+    from llmctl.train.distributed.world import began
     from llmctl.train.machine import find_machine
     from llmctl.train.meter import Minutes
     from llmctl.train.pretraining import Job, Pretraining, Settings, Text
@@ -398,15 +547,18 @@ def _open(
     chosen = {key: value for key, value in dataclasses.asdict(config).items() if key in known}
     settings = Settings(micro_rows=config.micro_batch, **chosen)
     machine = find_machine(
-        config.device, config.precision, deterministic=config.deterministic, width=shape.width
-    )
+        config.device, config.precision, deterministic=config.deterministic, width=shape.width,
+        world=world,
+    )  # fmt: skip
+    rows = world.told_by_first(_rows(config, draft, earlier))
     recipe = _recipe(
-        replace(config, batch=_rows(config, draft, earlier)),
+        replace(config, batch=rows),
         shape,
         reading,
-        _guess_rate(shape, machine.ceiling),
+        world.told_by_first(world.size * _guess_rate(shape, machine.ceiling)),
     )
-    write_durably(draft.path / RECIPE, json.dumps({"batch": recipe.rows}).encode())
+    if world.leads:
+        write_durably(draft.path / RECIPE, json.dumps({"batch": recipe.rows}).encode())
     texts = [
         Text(
             name=tokens.name,
@@ -422,7 +574,7 @@ def _open(
     minutes = None
     if config.minutes is not None:
         seconds = 60 * config.minutes - _seconds_to_save(shape)
-        minutes = Minutes(seconds=seconds, began=began)
+        minutes = Minutes(seconds=seconds, began=began())
     job = Job(
         shape=shape,
         recipe=recipe,
@@ -430,11 +582,12 @@ def _open(
         machine=machine,
         minutes=minutes,
         base=reading.base.path if reading.base else None,
+        world=world,
     )
     training = Pretraining(texts, draft.path, job)
     _say_plan(training, reading)
     origin = _origin(earlier)
-    if origin is not None and not draft.resumed:
+    if world.leads and origin is not None and not draft.resumed:
         console.say(f"going on from {earlier.label if earlier else ''}, {origin.name}")
         shutil.copy(origin.parent.parent / METRICS, draft.path / METRICS)
     training.run.resume(origin)
@@ -467,6 +620,9 @@ def _say_plan(training: Any, reading: _Reading) -> None:
         epochs = max(training.epochs(recipe.steps))
         total = count(recipe.steps * recipe.tokens_per_step)
         console.say(f"{recipe.steps:,} steps, {total} tokens, {epochs:.2g} epochs of the text")
+    layout = training.layout
+    if not job.world.is_alone:
+        console.say(f"{job.world.size} processes, {layout.kind}: {layout.why}")
     for note in (recipe.reasons.get("tokens"), training.remark):
         if note:
             console.note(note)
@@ -503,7 +659,6 @@ def _finish(config: Pretrain, training: Any, reading: _Reading, draft: Draft) ->
     from llmctl.evals.model_report import Portrait, write_model_report
     from llmctl.report import Tree
 
-    training.write_model(draft.path)
     training.run.keep_for_later(draft.path / "state")
     (draft.path / RECIPE).unlink()
     facts = training.facts()

@@ -1,13 +1,17 @@
 """A run's state on disk: saved whole, checked when read, the newest sound one found.
 
-Each checkpoint is a model folder that transformers opens, with the optimizer's tensors and the
-loop's counters beside it. safetensors and JSON only: nothing here can run code when loaded.
+A checkpoint of a model that lies whole on a rank is a model folder that transformers opens, with
+the optimizer's tensors beside it; of one that lies over several ranks each writes its part (see
+`parts.py`). The loop's counters are JSON. safetensors and JSON only: nothing here can run code
+when loaded. What is saved is copied first and written while the training goes on.
 """
 
+import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +22,13 @@ from torch import Tensor
 
 from llmctl.durable import damage, sealed_directory
 from llmctl.errors import TrainingError
-from llmctl.train.masters import Masters
+from llmctl.registry import load
+from llmctl.train.masters import Master
 from llmctl.train.trainer import Progress, Trainer
 
 OPTIMIZER = "optimizer.safetensors"
 COUNTERS = "trainer.json"
+PARTS = "shard-*.safetensors"
 logger = logging.getLogger(__name__)
 
 
@@ -35,41 +41,90 @@ class Saved:
     notes: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class ModelForm:
+    """How the owner of a run keeps a model: what of it, and how that goes to a folder and back."""
+
+    state: Callable[[], Mapping[str, Tensor]]
+    write: Callable[[Mapping[str, Tensor], Path], None]
+    read: Callable[[Path], Mapping[str, Tensor]]
+
+
 class Checkpoints:
     """The checkpoints of one run, in a folder: `step-00000100`, `step-00000200` ..."""
 
     def __init__(self, directory: Path, *, keep: int) -> None:
         self.directory = directory
         self.keep = keep
+        self._writer: threading.Thread | None = None
+        self._fault: BaseException | None = None
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step lies, or would."""
         return self.directory / f"step-{step:08d}"
 
     def save(
-        self, trainer: Trainer, write_model: Callable[[Path], None], notes: dict[str, Any]
-    ) -> Path:
-        """Save the run as it stands; TrainingError on a full disk, earlier ones untouched."""
-        target = self.path(trainer.progress.step)
+        self, trainer: Trainer, form: ModelForm, notes: dict[str, Any], *, pinned: Iterable[int]
+    ) -> None:
+        """Copy the run as it stands, and begin to write; then all but some old ones are deleted.
+
+        Waits for the save before. `wait`, or the next save, raises TrainingError where the disk
+        was full; earlier checkpoints are untouched.
+        """
+        self.wait()
+        step = trainer.progress.step
         counters = {"progress": asdict(trainer.progress), "notes": notes}
+        folder = contextlib.ExitStack()
         try:
-            with sealed_directory(target) as folder:
-                write_model(folder)
-                save_file(_optimizer_state(trainer), folder / OPTIMIZER)
-                (folder / COUNTERS).write_text(json.dumps(counters, indent=1), encoding="utf-8")
+            place = None
+            if trainer.world.leads:
+                place = folder.enter_context(sealed_directory(self.path(step)))
+            write = _prepared(trainer, form, self.path(step), place)
         except OSError as error:
-            raise TrainingError(
-                f"step {trainer.progress.step:,} could not be saved: {error.strerror or error}",
-                hint=f"free some space and run the same command again; {self._told_last()}",
-            ) from error
-        return target
+            raise self._full(step, error) from error
+        kept = set(pinned)
+
+        def finish() -> None:
+            with folder:
+                write()
+                if place is not None:
+                    (place / COUNTERS).write_text(json.dumps(counters, indent=1), encoding="utf-8")
+            if place is not None:
+                self.prune(kept)
+
+        self._writer = threading.Thread(target=self._guarded, args=(finish, step))
+        self._writer.start()
+
+    def wait(self) -> None:
+        """Until what is being saved is on disk; TrainingError where it could not be."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
+
+    def _guarded(self, finish: Callable[[], None], step: int) -> None:
+        try:
+            finish()
+        except OSError as error:
+            self._fault = self._full(step, error)
+            self._fault.__cause__ = error
+        except BaseException as error:  # the training thread raises it
+            self._fault = error
+
+    def _full(self, step: int, error: OSError) -> TrainingError:
+        return TrainingError(
+            f"step {step:,} could not be saved: {error.strerror or error}",
+            hint=f"free some space and run the same command again; {self._told_last()}",
+        )
 
     def newest(self) -> Saved | None:
         """The newest checkpoint that is sound; a damaged one is set aside, by name."""
         for path in reversed(self._all()):
             why = damage(path)
             if why is None:
-                return _read(path)
+                return read_saved(path)
             aside = path.with_name(f"damaged-{path.name}")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
@@ -93,45 +148,86 @@ class Checkpoints:
 
 def sound(path: Path) -> Saved | None:
     """The checkpoint in a folder, None where it is damaged."""
-    return _read(path) if damage(path) is None else None
+    return read_saved(path) if damage(path) is None else None
 
 
-def _read(path: Path) -> Saved:
+def read_saved(path: Path) -> Saved:
+    """What a checkpoint that is known to be sound says of itself."""
     counters = json.loads((path / COUNTERS).read_text(encoding="utf-8"))
     return Saved(path, Progress(**counters["progress"]), counters["notes"])
 
 
-def restore(
-    trainer: Trainer, saved: Saved, read_model: Callable[[Path], dict[str, Tensor]]
-) -> None:
-    """Put weights, optimizer and counters of a checkpoint into a trainer."""
-    trainer.masters.load(trainer.model, read_model(saved.path))
-    _load_optimizer_state(trainer, load_file(saved.path / OPTIMIZER))
+def _prepared(
+    trainer: Trainer, form: ModelForm, target: Path, place: Path | None
+) -> Callable[[], None]:
+    """A copy of the run's state, as what is left to do with it: to write it into `place`."""
+    if trainer.masters.is_sharded:
+        # Every rank writes into the folder that the first has made.
+        trainer.world.wait_for_all("the folder of a checkpoint")
+        beside = target.with_name(f".{target.name}.tmp")
+        save_parts: Any = load("llmctl.train.distributed.parts:save_parts")
+        weights = trainer.masters.trained_state(trainer.model)
+        return save_parts(trainer.model, weights, _optimizer_state(trainer), beside)
+    if place is None:
+        return lambda: None
+    folder = place
+    weights = {name: one.to("cpu", copy=True) for name, one in form.state().items()}
+    optimizer = {name: one.cpu() for name, one in _optimizer_state(trainer).items()}
+
+    def write() -> None:
+        form.write(weights, folder)
+        save_file(optimizer, folder / OPTIMIZER)
+
+    return write
+
+
+def restore(trainer: Trainer, saved: Saved, form: ModelForm) -> None:
+    """Put weights, optimizer and counters of a checkpoint into a trainer.
+
+    It may have been saved by any number of ranks, whole or in parts.
+    """
+    if any(saved.path.glob(PARTS)):
+        load_parts: Any = load("llmctl.train.distributed.parts:load_parts")
+        weights, optimizer = load_parts(trainer.model, saved.path)
+    else:
+        weights, optimizer = form.read(saved.path), load_file(saved.path / OPTIMIZER)
+    trainer.masters.load(trainer.model, weights)
     trainer.progress = saved.progress
+    _load_optimizer_state(trainer, optimizer)
 
 
 def _optimizer_state(trainer: Trainer) -> dict[str, Tensor]:
-    return {
-        f"{name}.{key}": value.detach().contiguous()
-        for name, state in _named_states(trainer.masters, trainer.optimizers)
-        for key, value in state.items()
-    }
+    """This rank's part of what the optimizers remember: `<parameter>.<key>`, as parameters lie."""
+    states = {id(master): state for master, state in _states(trainer)}
+    keys = sorted({key for state in states.values() for key in state} - {"step"})
+    found: dict[str, Tensor] = {}
+    for key in keys:
+        values = trainer.masters.assembled(
+            trainer.model, lambda master, key=key: states.get(id(master), {}).get(key)
+        )
+        found |= {f"{name}.{key}": value for name, value in values.items()}
+    return found
 
 
-def _load_optimizer_state(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
-    for name, state in _named_states(trainer.masters, trainer.optimizers):
-        prefix = f"{name}."
-        for key, value in tensors.items():
-            if key.startswith(prefix):
-                place = key.removeprefix(prefix)
-                device = torch.device("cpu") if place == "step" else trainer.device
-                state[place] = value.to(device)
+def _load_optimizer_state(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    states = {id(master): state for master, state in _states(trainer)}
+    updates = trainer.progress.step - trainer.progress.skipped
+    for key in {name.rpartition(".")[2] for name in tensors}:
+        of = {
+            name.rpartition(".")[0]: tensor
+            for name, tensor in tensors.items()
+            if name.endswith(f".{key}")
+        }
+        for master, value in trainer.masters.taken_apart(trainer.model, of):
+            if id(master) in states:
+                device = master.value.device
+                states[id(master)][key] = value.to(device, copy=True)
+                if key == "exp_avg":  # AdamW counts its updates, for each tensor by itself
+                    states[id(master)]["step"] = torch.tensor(float(updates), device=device)
 
 
-def _named_states(
-    masters: Masters, optimizers: Sequence[torch.optim.Optimizer]
-) -> Iterable[tuple[str, dict[str, Tensor]]]:
-    for master in masters.masters:
-        for optimizer in optimizers:
+def _states(trainer: Trainer) -> Iterator[tuple[Master, dict[str, Tensor]]]:
+    for master in trainer.masters.masters:
+        for optimizer in trainer.optimizers:
             if any(master.value is one for g in optimizer.param_groups for one in g["params"]):
-                yield master.name, optimizer.state[master.value]
+                yield master, optimizer.state[master.value]

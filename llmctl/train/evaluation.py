@@ -13,6 +13,7 @@ import torch
 
 from llmctl.data.batches import Batch
 from llmctl.model.transformer import Transformer
+from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.objectives import Objective
 
 
@@ -77,12 +78,30 @@ class DomainScores:
 
 @torch.no_grad()
 def score(
-    model: Transformer, objective: Objective, batches: Iterable[Batch], *, most: int | None = None
+    model: Transformer,
+    objective: Objective,
+    batches: Iterable[Batch],
+    *,
+    most: int | None = None,
+    world: World = ALONE,
 ) -> Score:
-    """Score batches, all or the first `most`."""
+    """Score batches, all or the first `most`; the ranks of a world take turns.
+
+    The same bits however many they are: a batch's nats are a number by themselves.
+    """
     device = next(model.parameters()).device
-    nats, targets = 0.0, 0
-    for batch in islice(batches, most):
-        nats += float(objective(model, batch.to(device)))
-        targets += batch.trained
-    return Score(nats / max(1, targets), targets)
+    rows = islice(batches, most)
+    nats, targets = [], 0
+    while turn := list(islice(rows, world.size)):
+        # A rank without a batch of its own computes the first: where the model lies over the
+        # ranks, all must take part.
+        mine = turn[world.rank] if world.rank < len(turn) else turn[0]
+        nats.append(torch.tensor([float(objective(model, mine.to(device)))], dtype=torch.float64))
+        targets += sum(batch.trained for batch in turn)
+        if len(turn) < world.size and world.rank >= len(turn):
+            nats[-1].zero_()
+        world.doing(f"scores held-out text, {targets:,} tokens so far")
+    # By turns and within a turn by ranks is the order of the batches.
+    found = world.gathered(torch.cat(nats), "the scores") if nats else [torch.zeros(1)]
+    total = sum(torch.stack(found, dim=1).flatten().tolist())
+    return Score(total / max(1, targets), targets)

@@ -15,14 +15,23 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def cut(self, step: int) -> None:
-        """Forget what comes after a step: a run that resumes there writes it again."""
-        kept = [
-            json.dumps(row) + "\n"
-            for row in self.rows()
-            if row["step"] < step or (row["step"] == step and "val_loss" not in row)
-        ]
-        write_durably(self.path, "".join(kept).encode())
+    def cut(self, step: int) -> float:
+        """Forget what comes after a step, which a run that resumes there writes again.
+
+        Returns the seconds that the steps took which are forgotten.
+        """
+        kept: list[dict[str, Any]] = []
+        lost = 0.0
+        before = 0.0
+        for row in self.rows():
+            took = row.get("seconds", before) - before
+            if row["step"] < step or (row["step"] == step and "val_loss" not in row):
+                kept.append(row)
+            else:
+                lost += took
+            before += took
+        write_durably(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        return lost
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; numbers that JSON does not know become null."""

@@ -3,13 +3,22 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import psutil
 import torch
 
 from llmctl.errors import ConfigError
 from llmctl.model.device import pick_device, pick_dtype
+from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.meter import matmul_rate
 
 CEILING_SECONDS = 0.1
+
+
+def memory_bytes(device: torch.device, world: World) -> float:
+    """The memory of a rank's device; on a CPU, this rank's part of what is free."""
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return float(psutil.virtual_memory().available) / world.local_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +32,7 @@ class Machine:
     @property
     def type_name(self) -> str:
         """`float32` or `bfloat16`."""
-        return str(self.dtype).removeprefix("torch.")
+        return _name(self.dtype)
 
 
 def find_machine(
@@ -32,8 +41,12 @@ def find_machine(
     *,
     deterministic: bool = False,
     width: int,
+    world: World = ALONE,
 ) -> Machine:
-    """Pick device and type, and measure the rate that MFU is a share of."""
+    """Pick device and type, and measure the rate that MFU is a share of.
+
+    All ranks of a world take the type that the first one picks.
+    """
     if deterministic:
         if precision == "bf16":
             raise ConfigError(
@@ -44,5 +57,14 @@ def find_machine(
         place, dtype = torch.device("cpu"), torch.float32
     else:
         place = pick_device(device)
-        dtype = pick_dtype(place, precision)
+        if place.type == "cuda":
+            place = torch.device("cuda", world.local_rank)
+        dtype = FLOATS[world.told_by_first(_name(pick_dtype(place, precision)))]
     return Machine(place, dtype, matmul_rate(place, dtype, width=width, seconds=CEILING_SECONDS))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+FLOATS = {_name(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}

@@ -1,27 +1,50 @@
 """Float32 masters of the weights: what the optimizer changes, whatever type the model computes in.
 
 A model in float32 is its own master (views, no copy); one in bfloat16 gets float32 copies, which
-are written back after each step. Fused weights are cut into their logical matrices (q, k, v;
-gate, up), because Muon must orthogonalise each alone.
+are written back after each step; of one that lies over several ranks each has its own rows. Fused
+weights are cut into their logical matrices (q, k, v; gate, up), because Muon must orthogonalise
+each alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from llmctl.model.transformer import Kind, Network, logical_matrices
+from llmctl.train.distributed.rows import is_sharded, local_part, whole_of
 
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """One logical matrix or vector: its name, what it does, and its float32 value."""
+    """One logical matrix or vector: its name, what it does, and its float32 value.
+
+    The value is the rows that lie on this rank, of a matrix of `shape`; which rows lie on another
+    says `rows_on`, by how many rows of what holds the matrix every rank has.
+    """
 
     name: str
     kind: Kind
     value: Tensor
+    shape: tuple[int, ...]
+    first: int = 0
+    stride: int | None = None
+
+    def rows_on(self, rank: int) -> int:
+        """How many of the rows lie on a rank."""
+        if self.stride is None:
+            return self.shape[0]
+        return len(_common(rank * self.stride, self.stride, self.first, self.shape[0]))
+
+
+class _Place(NamedTuple):
+    """Where a master stands: which rows of this rank's part, and which of the whole parameter."""
+
+    parameter: nn.Parameter
+    local: slice
+    whole: slice
 
 
 class Masters:
@@ -33,11 +56,18 @@ class Masters:
 
     def __init__(self, model: Network) -> None:
         self.masters: list[Master] = []
-        self._places: list[tuple[nn.Parameter, slice]] = []
+        self._places: list[_Place] = []
         for name, parameter, rows, kind in logical_matrices(model):
-            self.masters.append(Master(name, kind, parameter.detach()[rows]))
-            self._places.append((parameter, rows))
-        self.parameters = list({id(one): one for one, _ in self._places}.values())
+            part = local_part(parameter)
+            count = rows.stop - rows.start
+            mine = _common(part.first, len(part.value), rows.start, count)
+            local = slice(mine.start - part.first, mine.stop - part.first)
+            shape = (count, *parameter.shape[1:])
+            value = part.value.detach()[local]
+            self.masters.append(Master(name, kind, value, shape, rows.start, part.stride))
+            self._places.append(_Place(parameter, local, slice(mine.start, mine.stop)))
+        self.parameters = list({id(one.parameter): one.parameter for one in self._places}.values())
+        self.is_sharded = any(is_sharded(one) for one in self.parameters)
 
     @property
     def values(self) -> list[Tensor]:
@@ -51,48 +81,99 @@ class Masters:
     def assign_gradients(self, gradients: Sequence[Tensor]) -> None:
         """Give each master its part of the gradients, which come one a parameter, in float32."""
         of = {id(one): gradient for one, gradient in zip(self.parameters, gradients, strict=True)}
-        for master, (parameter, rows) in zip(self.masters, self._places, strict=True):
-            master.value.grad = of[id(parameter)][rows]
+        for master, place in zip(self.masters, self._places, strict=True):
+            master.value.grad = of[id(place.parameter)][place.local]
 
     def publish(self) -> None:
         """Write the masters back into the model."""
         if self._are_copies:
-            views = [parameter.detach()[rows] for parameter, rows in self._places]
+            views = [one.parameter.detach()[one.local] for one in self._places]
             torch._foreach_copy_(views, self.values)
 
-    def full_state(self, model: Network) -> dict[str, Tensor]:
-        """The model's state dict in float32, made of the masters; frozen weights as they are."""
+    def full_state(self, model: Network) -> Mapping[str, Tensor]:
+        """The model's state dict in float32, made of the masters; frozen weights as they are.
+
+        Of a model that lies over several ranks each tensor is gathered when it is asked for, by
+        all of them in the same order.
+        """
+        if self.is_sharded:
+            return _Gathered(dict(model.named_parameters()))
         state = {name: value.detach() for name, value in model.state_dict().items()}
         return state | self.trained_state(model) if self._are_copies else state
 
     def trained_state(self, model: Network) -> dict[str, Tensor]:
-        """The values of the trained parameters alone, in float32."""
-        wholes = {
-            id(one): torch.empty_like(one, dtype=torch.float32).detach() for one in self.parameters
-        }
-        for master, (place, rows) in zip(self.masters, self._places, strict=True):
-            wholes[id(place)][rows] = master.value
+        """This rank's part of the values of the trained parameters alone, in float32."""
+        return self.assembled(model, lambda master: master.value)
+
+    def assembled(self, model: Network, of: Callable[[Master], Tensor | None]) -> dict[str, Tensor]:
+        """A float32 tensor for each trained parameter, new, put together from one a master."""
+        wholes: dict[int, Tensor] = {}
+        for master, place in zip(self.masters, self._places, strict=True):
+            value = of(master)
+            if value is None:
+                continue
+            key = id(place.parameter)
+            if key not in wholes:
+                part = local_part(place.parameter).value
+                wholes[key] = torch.empty_like(part, dtype=torch.float32).detach()
+            wholes[key][place.local] = value
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         return {names[key]: whole for key, whole in wholes.items()}
 
-    def load(self, model: Network, state: dict[str, Tensor]) -> None:
-        """Take a float32 state dict as the masters' values and the model's weights."""
+    def taken_apart(
+        self, model: Network, state: Mapping[str, Tensor]
+    ) -> Iterator[tuple[Master, Tensor]]:
+        """Each master whose parameter `state` has, with its rows of the tensor there.
+
+        A tensor is the whole parameter's or, where it lies over the ranks, this rank's part.
+        """
         names = {id(parameter): name for name, parameter in model.named_parameters()}
+        for master, place in zip(self.masters, self._places, strict=True):
+            stored = state.get(names[id(place.parameter)])
+            if stored is not None:
+                is_part = is_sharded(stored)
+                rows = place.local if is_part else place.whole
+                yield master, (local_part(stored).value if is_part else stored)[rows]
+
+    def load(self, model: Network, state: Mapping[str, Tensor]) -> None:
+        """Take a float32 state dict as the masters' values and the model's weights."""
         with torch.no_grad():
-            for master, (parameter, rows) in zip(self.masters, self._places, strict=True):
-                master.value.copy_(state[names[id(parameter)]][rows])
+            for master, value in self.taken_apart(model, state):
+                master.value.copy_(value)
         self.publish()
 
 
-class GradientSum(Protocol):
-    """The sum of gradients over the micro-batches of a step."""
+class _Gathered(Mapping[str, Tensor]):
+    """Parameters that lie over the ranks, each put together on all of them when asked for."""
 
-    def add(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Take the gradients away from the parameters and add them."""
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self._parameters = parameters
+
+    def __getitem__(self, name: str) -> Tensor:
+        return whole_of(self._parameters[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+
+def _common(start: int, count: int, other: int, other_count: int) -> range:
+    """The rows that two blocks of rows have in common; none of them begin where the first does."""
+    first, last = max(start, other), min(start + count, other + other_count)
+    return range(first, last) if first < last else range(start, start)
+
+
+class GradientSum(Protocol):
+    """The sums of gradients and of loss over the micro-batches of a step."""
+
+    def add(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> None:
+        """Take the gradients away from the parameters and add them; the loss too."""
         ...
 
-    def total(self) -> list[Tensor]:
-        """The sum, one tensor a parameter, in float32."""
+    def total(self) -> tuple[list[Tensor], Tensor]:
+        """The sums: one tensor a parameter, in float32, and the loss."""
         ...
 
 
@@ -105,27 +186,31 @@ class RowSum:
 
     def __init__(self, buffers: dict[int, Tensor]) -> None:
         self._total: list[Tensor] = []
+        self._loss: Tensor | None = None
         self._buffers = buffers
 
-    def add(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Take the gradients away from the parameters and add them."""
+    def add(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> None:
+        """Take the gradients away from the parameters and add them; the loss too."""
         is_first = not self._total
+        self._loss = loss if self._loss is None else self._loss + loss
         for place, one in enumerate(parameters):
-            gradient, one.grad = one.grad, None
+            gradient = _taken(one)
             if is_first:
                 self._total.append(self._begun(place, one, gradient))
             elif gradient is not None:
                 self._total[place].add_(gradient)
 
-    def total(self) -> list[Tensor]:
-        """The sum, one tensor a parameter, in float32; good until the buffers are used again."""
-        return self._total
+    def total(self) -> tuple[list[Tensor], Tensor]:
+        """The sums; the gradients are good until the buffers are used again."""
+        assert self._loss is not None
+        return self._total, self._loss
 
     def _begun(self, place: int, parameter: nn.Parameter, gradient: Tensor | None) -> Tensor:
         if gradient is not None and gradient.dtype == torch.float32:
             return gradient
         if place not in self._buffers:
-            self._buffers[place] = torch.empty_like(parameter, dtype=torch.float32).detach()
+            part = local_part(parameter).value
+            self._buffers[place] = torch.empty_like(part, dtype=torch.float32).detach()
         buffer = self._buffers[place]
         return buffer.zero_() if gradient is None else buffer.copy_(gradient)
 
@@ -139,28 +224,32 @@ class PairwiseSum:
     def __init__(self) -> None:
         self._stack: list[tuple[int, list[Tensor]]] = []
 
-    def add(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Take the gradients away from the parameters and add them."""
-        gradients = [
-            torch.zeros_like(one, dtype=torch.float32) if one.grad is None else one.grad.float()
-            for one in parameters
-        ]
+    def add(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> None:
+        """Take the gradients away from the parameters and add them; the loss too."""
+        sums = [loss.float().clone()]
         for one in parameters:
-            one.grad = None
+            gradient = _taken(one)
+            sums.append(torch.zeros_like(one).float() if gradient is None else gradient.float())
         level = 0
         while self._stack and self._stack[-1][0] == level:
-            gradients = self._merge(gradients)
+            sums = self._merge(sums)
             level += 1
-        self._stack.append((level, gradients))
+        self._stack.append((level, sums))
 
-    def total(self) -> list[Tensor]:
-        """The sum, one tensor a parameter, in float32."""
-        _, gradients = self._stack.pop()
+    def total(self) -> tuple[list[Tensor], Tensor]:
+        """The sums: one tensor a parameter, in float32, and the loss."""
+        _, sums = self._stack.pop()
         while self._stack:
-            gradients = self._merge(gradients)
-        return gradients
+            sums = self._merge(sums)
+        return sums[1:], sums[0]
 
-    def _merge(self, gradients: list[Tensor]) -> list[Tensor]:
+    def _merge(self, sums: list[Tensor]) -> list[Tensor]:
         _, before = self._stack.pop()
-        torch._foreach_add_(before, gradients)
+        torch._foreach_add_(before, sums)
         return before
+
+
+def _taken(parameter: nn.Parameter) -> Tensor | None:
+    """Take the gradient, or this rank's rows of it, away from a parameter."""
+    gradient, parameter.grad = parameter.grad, None
+    return None if gradient is None else local_part(gradient).value

@@ -15,18 +15,21 @@ import torch
 from llmctl.data.batches import TokenStream, TrainingBatches, validation_batches
 from llmctl.data.mixture import MixedBatches
 from llmctl.data.tokenizer import Tokenizer
-from llmctl.model.checkpoint import SpecialIds, load_model, save_model
-from llmctl.model.transformer import Transformer, fresh
+from llmctl.errors import ConfigError
+from llmctl.model.checkpoint import SpecialIds, load_model, outward, save_model
 from llmctl.registry import look_up
 from llmctl.shapes import Shape
+from llmctl.train.checkpoint import ModelForm
+from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.evaluation import DomainScore, DomainScores, score
-from llmctl.train.machine import Machine
-from llmctl.train.masters import Masters
+from llmctl.train.layout import Laid, Layout, Parallel, choose, lay
+from llmctl.train.machine import Machine, memory_bytes
 from llmctl.train.meter import Meter, Minutes
 from llmctl.train.objectives import next_token
 from llmctl.train.optimizers import OPTIMIZERS
 from llmctl.train.probe import first_guess, fitting_rows
 from llmctl.train.recipe import Recipe
+from llmctl.train.recompute import Recompute, recompute
 from llmctl.train.run import Owner, Run
 from llmctl.train.trainer import Plan, StepFacts, Trainer
 
@@ -59,6 +62,9 @@ class Settings:
     eval_seconds: float = 30.0
     eval_tokens: int | None = None
     keep: int = 2
+    parallel: Parallel = "auto"
+    recompute: Recompute = "none"
+    cpu_offload: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +94,14 @@ class Job:
     machine: Machine
     minutes: Minutes | None = None
     base: Path | None = None
+    world: World = ALONE
 
 
 class Pretraining:
-    """A pretraining run in a folder: `run.resume()`, `run.train()`, `write_model()`."""
+    """A pretraining run in a folder: `run.resume()`, `run.train()`, `write_model()`.
+
+    Of several ranks each makes its own, and all must do the same with it.
+    """
 
     def __init__(self, texts: Sequence[Text], directory: Path, job: Job) -> None:
         self.texts, self.job = texts, job
@@ -105,8 +115,10 @@ class Pretraining:
             rows, seed = job.recipe.rows, job.settings.seed
             self.batches = MixedBatches(self.parts, weights, rows=rows, seed=seed)
         self.last_score: DomainScores | None = None
-        self.model = self._model()
-        self.trainer = self._trainer(self.model)
+        self.layout = self._layout()
+        laid = self._laid()
+        self.model = laid.model
+        self.trainer = self._trainer(laid)
         self.remark = self._compile()
         flops = job.shape.flops_per_token(job.recipe.context)
         self._bytes_per_token = sum(one.weight * one.bytes_per_token for one in texts)
@@ -114,20 +126,30 @@ class Pretraining:
             directory,
             self.trainer,
             Owner(
-                write_model=self.write_model,
-                read_model=lambda path: dict(load_model(path).state_dict()),
+                form=ModelForm(
+                    state=lambda: self.trainer.masters.full_state(self.trainer.model),
+                    write=self._write_model,
+                    read=lambda path: dict(load_model(path).state_dict()),
+                ),
                 evaluate=self._evaluate,
                 describe=self.describe,
                 describe_score=self.describe_score,
             ),
-            Meter(flops_per_token=flops, ceiling=job.machine.ceiling),
+            Meter(flops_per_token=flops, ceiling=job.world.size * job.machine.ceiling),
             minutes=job.minutes,
             keep=job.settings.keep,
         )
 
     def write_model(self, directory: Path) -> None:
-        """The model as it stands, as a folder that transformers opens."""
+        """The model as it stands, as a folder that transformers opens; the first rank writes it."""
         state = self.trainer.masters.full_state(self.trainer.model)
+        if self.job.world.leads:
+            self._write_model(state, directory)
+            return
+        for _ in outward(state, self.job.shape):
+            pass  # what lies in rows is gathered by all ranks together
+
+    def _write_model(self, state: Mapping[str, torch.Tensor], directory: Path) -> None:
         tokenizer = self.tokenizer
         special = SpecialIds(eos=tokenizer.eos_id, pad=tokenizer.pad_id, bos=tokenizer.bos_id)
         save_model(state, self.job.shape, directory, special=special)
@@ -144,7 +166,8 @@ class Pretraining:
         """Score the model as it comes, before the first step, where it comes from a base."""
         if self.job.base is not None and self.trainer.progress.step == 0:
             found = self._evaluate(True)
-            self.run.journal.add({"step": 0, "tokens": 0} | self.describe_score(found))
+            if self.job.world.leads:
+                self.run.journal.add({"step": 0, "tokens": 0} | self.describe_score(found))
 
     def _batches(self, text: Text) -> TrainingBatches:
         return TrainingBatches(
@@ -155,23 +178,36 @@ class Pretraining:
             seed=self.job.settings.seed,
         )
 
-    def _model(self) -> Transformer:
-        job, device = self.job, self.job.machine.device
-        if job.base is None:
-            return fresh(job.shape, job.settings.seed, device=device)
-        return load_model(job.base, dtype=torch.float32, device=device)
+    def _layout(self) -> Layout:
+        job = self.job
+        return choose(
+            job.settings.parallel,
+            job.world,
+            job.shape,
+            device_bytes=memory_bytes(job.machine.device, job.world),
+            deterministic=job.settings.deterministic,
+            offload=job.settings.cpu_offload,
+        )
 
-    def _trainer(self, model: Transformer) -> Trainer:
-        shape, recipe, settings = self.job.shape, self.job.recipe, self.job.settings
-        masters = Masters(model)
-        model.to(self.job.machine.dtype)
+    def _laid(self) -> Laid:
+        job, weights = self.job, self.job.settings.seed
+        if job.base is not None:
+            weights = load_model(job.base, dtype=torch.float32).state_dict()
+        laid = lay(self.layout, job.world, job.shape, job.machine, weights=weights)
+        recompute(laid.model, job.settings.recompute)
+        return laid
+
+    def _trainer(self, laid: Laid) -> Trainer:
+        job = self.job
+        shape, recipe, settings, dtype = job.shape, job.recipe, job.settings, job.machine.dtype
+        model, masters, reduce, spread = laid
         build = look_up(OPTIMIZERS, recipe.optimizer, kind="optimizer", group="optimizers")
         trainer = Trainer(
             model,
             next_token,
             self.batches,
             masters=masters,
-            optimizers=build(masters.masters, recipe.rates, self.job.machine.dtype),
+            optimizers=build(masters.masters, recipe.rates, dtype, spread),
             plan=Plan(
                 steps=recipe.steps,
                 micro_rows=self._micro_rows(),
@@ -182,6 +218,7 @@ class Pretraining:
                 save_seconds=settings.save_seconds,
                 eval_every=settings.eval_every or self._fixed_eval(),
                 eval_seconds=settings.eval_seconds,
+                reduce=reduce,
             ),
         )
         if settings.micro_rows is None:
@@ -189,12 +226,24 @@ class Pretraining:
         return trainer
 
     def _micro_rows(self) -> int:
-        rows, settings = self.job.recipe.rows, self.job.settings
+        rows, settings, ranks = self.job.recipe.rows, self.job.settings, self.job.world.size
+        if rows % ranks:
+            raise ConfigError(
+                f"{rows} rows do not divide over {ranks} processes",
+                hint=f"give `--batch {ranks * math.ceil(rows / ranks)}`",
+            )
         if settings.micro_rows is not None:
-            return min(settings.micro_rows, rows)
+            return min(settings.micro_rows, rows // ranks)
         if settings.deterministic:
-            return rows // math.gcd(rows, FIXED_MICRO_BATCHES)
-        return first_guess(rows, self.job.recipe.context, self.job.machine.device)
+            parts = math.gcd(rows, FIXED_MICRO_BATCHES)
+            if parts % ranks:
+                raise ConfigError(
+                    f"`--deterministic` cuts {rows} rows into {parts}, which do not divide over"
+                    f" {ranks} processes",
+                    hint=f"give `--batch {FIXED_MICRO_BATCHES * math.ceil(rows / ranks)}`",
+                )
+            return rows // parts
+        return first_guess(rows // ranks, self.job.recipe.context, self.job.machine.device)
 
     def _fixed_eval(self) -> int | None:
         """Deterministic runs evaluate by the step, not by the clock."""
@@ -238,7 +287,8 @@ class Pretraining:
         batches = validation_batches(
             stream, context=context, rows=rows, end_of_text=self.tokenizer.eos_id
         )
-        found = score(self.model, next_token, batches, most=max(1, most // (rows * context)))
+        most = max(1, most // (rows * context))
+        found = score(self.model, next_token, batches, most=most, world=self.job.world)
         text_bytes = found.targets * text.held_out_bytes_per_token
         return DomainScore(text.name, text.weight, found, text_bytes)
 
@@ -299,7 +349,9 @@ class Pretraining:
             "best_step": run.best_step or progress.step,
             "steps_skipped": progress.skipped,
             "resumed_from": run.resumed_from,
-            "world_size": 1,
+            "world_size": self.job.world.size,
+            "parallel": self.layout.kind,
+            "goodput": run.goodput.facts(),
         }
 
     def _sources(self, epochs: Sequence[float]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from llmctl.errors import TrainingError
 from llmctl.shapes import Shape
+from llmctl.train.distributed.world import World
 from llmctl.train.trainer import StepBatch, Trainer
 
 # Rows beyond this many tokens at once bring no speed on a CPU; a GPU is filled as far as it fits.
@@ -33,9 +34,9 @@ def fitting_rows(trainer: Trainer, shape: Shape, longest: StepBatch) -> int:
     shape = replace(shape, context=longest.tokens // longest.rows)
     while True:
         rows = trainer.micro_rows
-        free = _free_bytes(trainer.device)
+        free = trainer.world.least(int(_free_bytes(trainer.device, trainer.world)))
         need = activation_bytes(shape, rows)
-        if need < free / 4 or (need < free and _fits(trainer, longest, int(HEADROOM * free))):
+        if need < free / 4 or (need < free and _all_fit(trainer, longest, int(HEADROOM * free))):
             return rows
         if rows == 1:
             raise TrainingError(
@@ -53,14 +54,28 @@ def activation_bytes(shape: Shape, rows: int) -> float:
     return 4.0 * tokens * shape.num_layers * (17 * shape.width + attention)
 
 
-def _free_bytes(device: torch.device) -> float:
+def _free_bytes(device: torch.device, world: World) -> float:
+    """What is free on this rank's device; of the host's memory, this rank's part."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    free = float(psutil.virtual_memory().available)
+    free = float(psutil.virtual_memory().available) / world.local_size
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return free
     return min(free, limit - psutil.Process().memory_info().vms)
+
+
+def _all_fit(trainer: Trainer, longest: StepBatch, spare: int) -> bool:
+    """Whether a step goes through on every rank.
+
+    Where ranks hold parts of the model, one that ran out of memory would leave the others waiting
+    in the middle of a step: there the estimate alone decides.
+    """
+    world = trainer.world
+    if trainer.masters.is_sharded and not world.is_alone:
+        return True
+    (is_too_much,) = world.any(not _fits(trainer, longest, spare))
+    return not is_too_much
 
 
 def _fits(trainer: Trainer, longest: StepBatch, spare: int) -> bool:
@@ -68,7 +83,7 @@ def _fits(trainer: Trainer, longest: StepBatch, spare: int) -> bool:
     try:
         ballast = torch.empty(spare, dtype=torch.uint8, device=trainer.device)
         # Two micro-batches: from the second on, the sum of the first is held beside.
-        trainer.accumulate(longest.micro(0, 2 * trainer.micro_rows))
+        trainer.accumulate(longest.micro(0, 2 * trainer.micro_rows * trainer.world.size))
         del ballast
     except torch.OutOfMemoryError:
         return False

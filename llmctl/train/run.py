@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
-
 from llmctl.durable import write_durably
 from llmctl.errors import TrainingError
-from llmctl.train.checkpoint import Checkpoints, Saved, restore, sound
+from llmctl.train.checkpoint import Checkpoints, ModelForm, Saved, read_saved, restore, sound
+from llmctl.train.distributed.world import World
+from llmctl.train.goodput import Goodput
 from llmctl.train.journal import Journal
 from llmctl.train.meter import Meter, Minutes, Pace
 from llmctl.train.signals import stop_requests
@@ -42,8 +42,7 @@ class Score(Protocol):
 class Owner:
     """What the run asks of whoever started it."""
 
-    write_model: Callable[[Path], None]
-    read_model: Callable[[Path], dict[str, Tensor]]
+    form: ModelForm
     evaluate: Callable[[bool], Score]
     describe: Callable[[StepFacts], dict[str, Any]]
     describe_score: Callable[[Any], dict[str, Any]]
@@ -74,19 +73,21 @@ class Run:
     resumed_from: int | None = None
     checkpoints: Checkpoints = field(init=False)
     journal: Journal = field(init=False)
+    goodput: Goodput = field(init=False)
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints(self.directory / "checkpoints", keep=self.keep)
         self.journal = Journal(self.directory / "metrics.jsonl")
+        self.goodput = Goodput(self.directory / "goodput.json")
 
     def resume(self, origin: Path | None = None) -> None:
         """Go on from the newest sound checkpoint, else from `origin`, else from the beginning."""
-        from_origin = None if origin is None else self._read_origin(origin)
-        saved = self.checkpoints.newest() or from_origin
+        saved = self._agreed(origin)
         if saved is not None:
-            restore(self.trainer, saved, self.owner.read_model)
+            restore(self.trainer, saved, self.owner.form)
             self._remember(saved)
-        self.journal.cut(self.trainer.progress.step)
+        if self.world.leads:
+            self.goodput.resume(lost=self.journal.cut(self.trainer.progress.step))
         self._read_horizon()
 
     def train(self) -> None:
@@ -95,16 +96,26 @@ class Run:
         if step and (step == self.trainer.steps or (every is not None and step % every == 0)):
             # The checkpoint was written before the score, which is therefore still owed.
             self._on_eval(step)
-        with stop_requests() as should_stop:
-            self.trainer.run(
-                Hooks(
-                    on_step=self._on_step,
-                    on_save=self._on_save,
-                    on_eval=self._on_eval,
-                    should_stop=should_stop,
-                    settle=self._settle,
+        self.goodput.begin()
+        try:
+            with stop_requests() as should_stop:
+                self.trainer.run(
+                    Hooks(
+                        on_step=self._on_step,
+                        on_save=self._on_save,
+                        on_eval=self._on_eval,
+                        should_stop=should_stop,
+                        settle=self._settle,
+                    )
                 )
-            )
+        finally:
+            # Whatever ended the loop, what was being saved is saved.
+            self.checkpoints.wait()
+
+    @property
+    def world(self) -> World:
+        """The processes that train together."""
+        return self.trainer.world
 
     @property
     def resumable_step(self) -> int:
@@ -120,7 +131,7 @@ class Run:
                 hint="try a lower `--learning-rate`",
             )
         if self.best_step != self.trainer.progress.step:
-            weights = self.owner.read_model(self.checkpoints.path(self.best_step))
+            weights = self.owner.form.read(self.checkpoints.path(self.best_step))
             self.trainer.masters.load(self.trainer.model, weights)
 
     def discard(self) -> None:
@@ -139,9 +150,11 @@ class Run:
                 best.rename(directory / "best")
         shutil.rmtree(self.checkpoints.directory)
         (self.directory / HORIZON).unlink(missing_ok=True)
+        self.goodput.path.unlink(missing_ok=True)
 
     def _on_step(self, facts: StepFacts) -> None:
         pace = self.meter.add(facts, self.trainer.steps)
+        self.goodput.add("training", facts.seconds)
         row = self.owner.describe(facts) | {
             "seconds": round(self.meter.seconds, 4),
             "tokens_per_second": round(pace.tokens_per_second, 1),
@@ -158,15 +171,18 @@ class Run:
             "micro_rows": self.trainer.micro_rows,
             "seconds": self.meter.seconds,
         }
-        self.checkpoints.save(self.trainer, self.owner.write_model, notes)
-        self.checkpoints.prune(self._pinned())
+        with self.goodput.spent_on("saving"):
+            self.checkpoints.save(self.trainer, self.owner.form, notes, pinned=self._pinned())
+        if self.world.leads:
+            self.goodput.write()
         self._saved_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         logger.info("saved step %d", step)
 
     def _on_eval(self, step: int) -> None:
         is_last = step == self.trainer.steps
         began = time.monotonic()
-        found = self.owner.evaluate(is_last)
+        with self.goodput.spent_on("scoring"):
+            found = self.owner.evaluate(is_last)
         if is_last:
             self.trained_at = self._saved_at
         else:
@@ -194,8 +210,8 @@ class Run:
 
     def _settle(self, facts: StepFacts) -> int | None:
         assert self.minutes is not None
-        steps = self.minutes.settle(facts)
-        if steps is not None:
+        steps = self.world.told_by_first(self.minutes.settle(facts))
+        if steps is not None and self.world.leads:
             write_durably(self.directory / HORIZON, json.dumps({"steps": steps}).encode())
         return steps
 
@@ -203,6 +219,16 @@ class Run:
         path = self.directory / HORIZON
         if self.trainer.steps is None and path.exists():
             self.trainer.steps = json.loads(path.read_bytes())["steps"]
+
+    def _agreed(self, origin: Path | None) -> Saved | None:
+        """The checkpoint to go on from; what the first rank finds is what all take."""
+        path = None
+        if self.world.leads:
+            from_origin = None if origin is None else self._read_origin(origin)
+            saved = self.checkpoints.newest() or from_origin
+            path = None if saved is None else str(saved.path)
+        path = self.world.told_by_first(path)
+        return None if path is None else read_saved(Path(path))
 
     def _read_origin(self, origin: Path) -> Saved:
         saved = sound(origin)
@@ -222,6 +248,8 @@ class Run:
         self.meter.seconds = saved.notes["seconds"]
 
     def _write(self, row: dict[str, Any]) -> None:
+        if not self.world.leads:
+            return
         try:
             self.journal.add(row)
         except OSError as error:

@@ -14,13 +14,15 @@ from typing import Any, Protocol
 import torch
 
 from llmctl.errors import Interruption, TrainingError
-from llmctl.train.masters import GradientSum, Masters, PairwiseSum, RowSum
+from llmctl.train.masters import Masters, PairwiseSum, RowSum
 from llmctl.train.objectives import Model, Objective
+from llmctl.train.reduction import Alone, Reduction
 from llmctl.train.schedule import Schedule
 
 MOST_SKIPPED_IN_A_ROW = 10
 # So far apart, the draws of two seeds have no step in common.
 SEED_STRIDE = 1_000_003
+ALONE = Alone()
 
 
 class StepBatch(Protocol):
@@ -70,6 +72,7 @@ class Plan:
     eval_every: int | None
     eval_seconds: float
     seed: int = 0
+    reduce: Reduction = ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,10 @@ class Hooks:
 
 
 class Trainer:
-    """Trains a model on batches for an objective; `run` is the loop."""
+    """Trains a model on batches for an objective; `run` is the loop.
+
+    Of several ranks each computes its share of the rows of a step; the plan says how to add up.
+    """
 
     def __init__(
         self,
@@ -127,12 +133,12 @@ class Trainer:
         self.masters = masters
         self.optimizers = optimizers
         self.plan = plan
+        self.world = plan.reduce.world
         self.steps = plan.steps
         self.micro_rows = plan.micro_rows
         self.progress = Progress()
         self._is_compiled = False
         self._buffers: dict[int, torch.Tensor] = {}
-        self._sum: GradientSum
         self._rates = [group["lr"] for one in optimizers for group in one.param_groups]
         self.device = next(model.parameters()).device
 
@@ -145,11 +151,13 @@ class Trainer:
             hooks.on_step(facts)
             if self.steps is None:
                 self.steps = hooks.settle(facts)
-            stop, evaluate = (
+            # Clocks and signals differ from rank to rank; what one must do, all do.
+            stop, evaluate, save = self.world.any(
                 hooks.should_stop(),
                 self._is_due(plan.eval_every, plan.eval_seconds, last_eval),
+                self._must_save(last_save),
             )
-            if stop or evaluate or self._must_save(last_save):
+            if stop or evaluate or save:
                 hooks.on_save(facts.step)
                 last_save = time.monotonic()
             if stop and facts.step != self.steps:
@@ -177,16 +185,17 @@ class Trainer:
         """One optimizer step on the next global batch."""
         began = time.perf_counter()
         number = self.progress.step
+        self.world.doing(f"computes step {number + 1:,}")
         factor = self.plan.schedule.factor(number, self.steps)
         batch = self.batches.batch(number)
         torch.manual_seed(SEED_STRIDE * self.plan.seed + number)
-        loss = self.accumulate(batch)
-        gradients = self._sum.total()
-        norm = torch.nn.utils.get_total_norm(gradients)
+        gradients, loss = self.accumulate(batch)
+        loss, norm = self.plan.reduce(gradients, loss)
         skipped = not bool(torch.isfinite(norm) & torch.isfinite(loss))
         if not skipped:
             if norm + 1e-6 > self.plan.clip:
-                torch._foreach_mul_(gradients, self.plan.clip / (norm + 1e-6))
+                shrink = self.plan.clip / (norm + 1e-6)
+                torch._foreach_mul_(gradients, shrink.to(gradients[0].device))
             self._update(gradients, factor)
         self._count(batch, skipped)
         return StepFacts(
@@ -200,17 +209,20 @@ class Trainer:
             seconds=time.perf_counter() - began,
         )
 
-    def accumulate(self, batch: StepBatch) -> torch.Tensor:
-        """Forward and backward over the micro-batches; the mean loss over all targets."""
-        self._sum = PairwiseSum() if self.plan.pairwise else RowSum(self._buffers)
-        mean = torch.zeros((), device=self.device)
-        for start in range(0, batch.rows, self.micro_rows):
-            micro = batch.micro(start, start + self.micro_rows).to(self.device)
+    def accumulate(self, batch: StepBatch) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Forward and backward over this rank's micro-batches: its sums of gradients and loss.
+
+        Both are divided by the targets of the whole batch.
+        """
+        total = PairwiseSum() if self.plan.pairwise else RowSum(self._buffers)
+        mine = self.world.share(batch.rows)
+        for start in range(mine.start, mine.stop, self.micro_rows):
+            stop = min(start + self.micro_rows, mine.stop)
+            micro = batch.micro(start, stop).to(self.device)
             loss = self.objective(self.model, micro) / batch.trained
             loss.backward()
-            self._sum.add(self.masters.parameters)
-            mean += loss.detach()
-        return mean
+            total.add(self.masters.parameters, loss.detach())
+        return total.total()
 
     def _update(self, gradients: list[torch.Tensor], factor: float) -> None:
         self.masters.assign_gradients(gradients)

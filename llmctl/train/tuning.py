@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from safetensors.torch import load_file, save_file
 
 from llmctl.registry import look_up
+from llmctl.train.checkpoint import ModelForm
 from llmctl.train.machine import Machine
 from llmctl.train.masters import Masters
 from llmctl.train.meter import Meter
@@ -22,6 +23,7 @@ from llmctl.train.probe import first_guess, fitting_rows
 from llmctl.train.recipe import Rates
 from llmctl.train.run import Owner, Run, Score
 from llmctl.train.schedule import Schedule
+from llmctl.train.spread import Spread
 from llmctl.train.trainer import Batches, Plan, StepBatch, StepFacts, Trainer
 
 TRAINED = "trained.safetensors"
@@ -92,7 +94,7 @@ class Tuning:
             objective,
             batches,
             masters=masters,
-            optimizers=build(masters.masters, rates, machine.dtype),
+            optimizers=build(masters.masters, rates, machine.dtype, Spread()),
             plan=self._plan(),
         )
         fitting_rows(self.trainer, model.shape, batches.longest())
@@ -115,8 +117,11 @@ class Tuning:
             directory,
             self.trainer,
             Owner(
-                write_model=self._save,
-                read_model=lambda path: load_file(path / TRAINED),
+                form=ModelForm(
+                    state=lambda: self.trainer.masters.trained_state(self.model),
+                    write=lambda state, path: save_file(dict(state), path / TRAINED),
+                    read=lambda path: load_file(path / TRAINED),
+                ),
                 evaluate=lambda _: evaluate(),
                 describe=describe,
                 describe_score=describe_score,
@@ -126,12 +131,6 @@ class Tuning:
         )
         run.resume()
         return run
-
-    def _save(self, directory: Path) -> None:
-        state = self.trainer.masters.trained_state(self.model)
-        save_file(
-            {name: one.cpu().contiguous() for name, one in state.items()}, directory / TRAINED
-        )
 
     def _plan(self) -> Plan:
         dose, per_epoch = self.dose, self.batches.steps_per_epoch

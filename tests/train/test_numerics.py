@@ -47,9 +47,11 @@ def test_gradients_of_micro_batches_add_up(total: GradientSum) -> None:
 
     for gradient in gradients:
         parameter.grad = gradient.clone()
-        total.add([parameter])
+        total.add([parameter], gradient.sum())
 
-    torch.testing.assert_close(total.total()[0], torch.stack(gradients).sum(0))
+    (summed,), loss = total.total()
+    torch.testing.assert_close(summed, torch.stack(gradients).sum(0))
+    torch.testing.assert_close(loss, torch.stack(gradients).sum())
 
 
 def test_a_sum_of_bfloat16_gradients_is_float32_and_forgets_the_step_before() -> None:
@@ -61,8 +63,8 @@ def test_a_sum_of_bfloat16_gradients_is_float32_and_forgets_the_step_before() ->
         for micro in micros:
             for parameter, value in zip(parameters, micro, strict=True):
                 parameter.grad = None if value is None else torch.full_like(parameter, value)
-            total.add(parameters)
-        return [one[0].item() for one in total.total()]
+            total.add(parameters, torch.zeros(()))
+        return [one[0].item() for one in total.total()[0]]
 
     assert summed((1.0, 1.0), (2.0**-12, None)) == [1 + 2.0**-12, 1.0]
     assert summed((10.0, None)) == [10.0, 0.0]
@@ -76,8 +78,8 @@ def test_a_pairwise_sum_has_the_same_bits_for_any_split_over_processes() -> None
         total = PairwiseSum()
         for part in parts:
             parameter.grad = part.clone()
-            total.add([parameter])
-        return total.total()[0]
+            total.add([parameter], torch.zeros(()))
+        return total.total()[0][0]
 
     whole = summed(gradients)
     two = summed([summed(gradients[:4]), summed(gradients[4:])])

@@ -21,6 +21,7 @@ from llmctl.train.objectives import Objective, next_token
 from llmctl.train.optimizers.muon import muon
 from llmctl.train.recipe import Rates
 from llmctl.train.schedule import Schedule
+from llmctl.train.spread import Spread
 from llmctl.train.trainer import Hooks, Plan, StepFacts, Trainer
 
 SHAPE = named_shape("nano", vocab_size=64, num_layers=2, width=32, num_heads=2, context=16)
@@ -48,7 +49,7 @@ def trainer(
         objective,
         Drawn(),
         masters=masters,
-        optimizers=muon(masters.masters, RATES, torch.float32),
+        optimizers=muon(masters.masters, RATES, torch.float32, Spread()),
         plan=Plan(
             steps=steps,
             micro_rows=micro_rows,
@@ -157,6 +158,7 @@ NARROW = """
     from llmctl.model.transformer import fresh
     from llmctl.shapes import named_shape
     from llmctl.train.masters import Masters
+    from llmctl.train.spread import Spread
     from llmctl.train.objectives import next_token
     from llmctl.train.optimizers.adamw import adamw
     from llmctl.train.probe import fitting_rows
@@ -178,7 +180,7 @@ NARROW = """
     rates = Rates(matrix=0.01, embedding=0.01, head=0.01, vector=0.01, weight_decay=0.0)
     trainer = Trainer(
         model, next_token, Drawn(), masters=masters,
-        optimizers=adamw(masters.masters, rates, torch.float32),
+        optimizers=adamw(masters.masters, rates, torch.float32, Spread()),
         plan=Plan(steps=1, micro_rows=32, schedule=Schedule(warmup=1), clip=1.0, pairwise=False,
                   save_every=9, save_seconds=9, eval_every=9, eval_seconds=9),
     )

@@ -6,13 +6,17 @@ import torch
 
 from llmctl.train.masters import Master
 from llmctl.train.recipe import Rates
+from llmctl.train.spread import Spread
 
 
 def adamw(
-    masters: Sequence[Master], rates: Rates, dtype: torch.dtype
+    masters: Sequence[Master], rates: Rates, dtype: torch.dtype, spread: Spread
 ) -> list[torch.optim.Optimizer]:
-    """AdamW over all masters (Loshchilov and Hutter 2019, arXiv 1711.05101), in float32, fused."""
-    del dtype
+    """AdamW over all masters (Loshchilov and Hutter 2019, arXiv 1711.05101), in float32, fused.
+
+    It changes number by number, so that it needs neither whole matrices nor another type.
+    """
+    del dtype, spread
     return [adamw_over(masters, rates, matrices=rates.matrix)]
 
 
@@ -28,11 +32,12 @@ def adamw_over(
     }
     groups = [
         {
-            "params": [master.value for master in masters if master.kind == kind],
+            # A rank may hold no row of a small matrix.
+            "params": [one.value for one in masters if one.kind == kind and one.value.numel()],
             "lr": rate[kind],
             "weight_decay": 0.0 if kind == "vector" else rates.weight_decay,
         }
         for kind in rate
-        if any(master.kind == kind for master in masters)
+        if any(one.kind == kind and one.value.numel() for one in masters)
     ]
     return torch.optim.AdamW(groups, betas=rates.betas, eps=1e-10, fused=True)

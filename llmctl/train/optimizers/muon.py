@@ -6,7 +6,7 @@ products to bfloat16 and takes one matrix at a time; on a CPU without bfloat16 a
 a hundred times slower, so here equal shapes are stacked and the type is the model's own.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,19 +15,20 @@ from torch import Tensor
 from llmctl.train.masters import Master
 from llmctl.train.optimizers.adamw import adamw_over
 from llmctl.train.recipe import Rates
+from llmctl.train.spread import Spread
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 
 
 def muon(
-    masters: Sequence[Master], rates: Rates, dtype: torch.dtype
+    masters: Sequence[Master], rates: Rates, dtype: torch.dtype, spread: Spread
 ) -> list[torch.optim.Optimizer]:
     """Muon over the masters whose kind is `matrix`, AdamW over the others; products in `dtype`."""
-    matrices = [master.value for master in masters if master.kind == "matrix"]
+    matrices = [master for master in masters if master.kind == "matrix"]
     others = [master for master in masters if master.kind != "matrix"]
     return [
-        Muon(matrices, lr=rates.matrix, momentum=rates.momentum, dtype=dtype),
+        Muon(matrices, lr=rates.matrix, momentum=rates.momentum, dtype=dtype, spread=spread),
         adamw_over(others, rates, matrices=rates.matrix),
     ]
 
@@ -48,21 +49,35 @@ class Muon(torch.optim.Optimizer):
     """Momentum, Nesterov, orthogonalised, scaled by sqrt(rows / columns) where rows are more."""
 
     def __init__(
-        self, params: Iterable[Tensor], *, lr: float, momentum: float, dtype: torch.dtype
+        self,
+        masters: Sequence[Master],
+        *,
+        lr: float,
+        momentum: float,
+        dtype: torch.dtype,
+        spread: Spread,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+        super().__init__([one.value for one in masters], {"lr": lr, "momentum": momentum})
         self.dtype = dtype
+        self.spread = spread
+        self._by_shape: dict[tuple[int, ...], list[Master]] = {}
+        for one in masters:
+            self._by_shape.setdefault(one.shape, []).append(one)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # noqa: ARG002
-        """Change every parameter that has a gradient."""
-        for group in self.param_groups:
-            for shape, params in _by_shape(group["params"]).items():
-                update = orthogonalize(self._momentum(params, group["momentum"])).float()
-                scale = max(1.0, shape[0] / shape[1]) ** 0.5
-                torch._foreach_add_(params, list(update.unbind()), alpha=-group["lr"] * scale)
+        """Change every matrix by its gradient."""
+        (group,) = self.param_groups
+        for shape, masters in self._by_shape.items():
+            ahead = self._momentum([one.value for one in masters], group["momentum"])
+            stack = self.spread.whole(masters, [one.to(self.dtype) for one in ahead])
+            update = self.spread.shared(stack, orthogonalize).float()
+            scale = max(1.0, shape[0] / shape[1]) ** 0.5
+            values = [one.value for one in masters]
+            mine = self.spread.mine(masters, update)
+            torch._foreach_add_(values, mine, alpha=-group["lr"] * scale)
 
-    def _momentum(self, params: Sequence[Tensor], momentum: float) -> Tensor:
+    def _momentum(self, params: Sequence[Tensor], momentum: float) -> Sequence[Tensor]:
         gradients = [param.grad for param in params if param.grad is not None]
         averages: list[Tensor] = []
         for param in params:
@@ -71,14 +86,4 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(param)
             averages.append(state["momentum"])
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        ahead = torch._foreach_lerp(gradients, averages, momentum)
-        return torch.stack(list(ahead)).to(self.dtype)
-
-
-def _by_shape(params: Iterable[Tensor]) -> dict[tuple[int, int], list[Tensor]]:
-    found: dict[tuple[int, int], list[Tensor]] = {}
-    for param in params:
-        if param.grad is not None:
-            rows, columns = param.shape
-            found.setdefault((rows, columns), []).append(param)
-    return found
+        return torch._foreach_lerp(gradients, averages, momentum)

@@ -1,0 +1,247 @@
+"""Starts the processes of a run on this machine, watches over them, and starts them anew.
+
+Each attempt is one agent in a fresh process, on a fresh port; when a worker dies or all stand
+still, the attempt is ended whole and the next takes up the last checkpoint. What cannot get
+better by itself (a wrong setting, a full disk, a loss that is not finite, the same fault twice
+running) is not tried again.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmctl.errors import (
+    ConfigError,
+    DataError,
+    DependencyError,
+    Interruption,
+    LlmctlError,
+    RemoteError,
+    TrainingError,
+    WorkspaceError,
+)
+from llmctl.train.distributed.world import BEGAN, PULSES
+from llmctl.train.signals import stop_requests
+
+POLL_SECONDS = 0.1
+REFUSALS = {
+    one.exit_code: one
+    for one in (
+        *(ConfigError, WorkspaceError, DataError, DependencyError),
+        *(TrainingError, RemoteError, Interruption),
+    )
+}
+# What a rank says that was left alone by another: true, and not the cause.
+LEFT_ALONE = "waited in vain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """So many `processes` on each of so many machines (`nodes`), which meet at a `rendezvous`.
+
+    `arguments` are what Python runs in each, for an attempt counted from zero. After `patience`
+    seconds in which no rank did anything the attempt is ended.
+    """
+
+    arguments: Callable[[int], Sequence[str]]
+    processes: int
+    nodes: int = 1
+    rendezvous: str | None = None
+    patience: float = 600.0
+    max_restarts: int = 3
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an attempt ended: the rank that began it, and what it said or what was seen of it."""
+
+    rank: int | None
+    error: LlmctlError
+    can_be_tried_again: bool
+
+
+def supervise(launch: Launch, *, on_restart: Callable[[str], None]) -> None:
+    """Run to the end, over as many attempts as are allowed; raises what ended the last one.
+
+    `on_restart` is told why before each new attempt.
+    """
+    began = time.monotonic()
+    before = ""
+    for attempt in range(launch.max_restarts + 1):
+        fault = _attempt(launch, attempt, began)
+        if fault is None:
+            return
+        is_again = fault.error.message == before
+        if is_again or not fault.can_be_tried_again or attempt == launch.max_restarts:
+            raise fault.error
+        before = fault.error.message
+        left = launch.max_restarts - attempt
+        on_restart(f"{fault.error.message}; starting anew from the last checkpoint ({left} left)")
+
+
+def _attempt(launch: Launch, attempt: int, began: float) -> Fault | None:
+    """Why it failed, None where it did not."""
+    with tempfile.TemporaryDirectory(prefix="llmctl-launch-") as name:
+        folder = Path(name)
+        (folder / "pulses").mkdir()
+        spec = {
+            "nodes": launch.nodes,
+            "processes": launch.processes,
+            "id": f"llmctl-{attempt}",
+            "rendezvous": _meeting(launch, attempt),
+            "patience": int(launch.patience),
+            "arguments": list(launch.arguments(attempt)),
+            "logs": str(folder / "logs"),
+            "outcome": str(folder / "outcome.json"),
+        }
+        (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+        environment = os.environ | {PULSES: str(folder / "pulses"), BEGAN: str(began)}
+        if launch.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(launch.threads)
+        with stop_requests() as should_stop, _agent(folder, environment) as agent:
+            stalled = _watch(agent, folder, launch.patience, should_stop)
+            if should_stop():
+                return Fault(None, _interruption(folder), False)
+        return stalled or _fault(folder, agent.returncode)
+
+
+def _meeting(launch: Launch, attempt: int) -> str:
+    """Where the machines meet: a port of its own for each attempt."""
+    if launch.nodes == 1:
+        return "localhost:0"
+    host, _, port = (launch.rendezvous or "").rpartition(":")
+    return f"{host}:{int(port) + attempt}"
+
+
+@contextlib.contextmanager
+def _agent(folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """An agent at work, which does not survive the block.
+
+    In a session of its own: Ctrl-C reaches this process alone, which passes it on once.
+    """
+    command = [sys.executable, "-m", "llmctl.train.distributed.agent", str(folder / "spec.json")]
+    agent = subprocess.Popen(
+        command, env=dict(environment), start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    try:
+        yield agent
+    finally:
+        if agent.poll() is None:
+            agent.kill()
+            agent.wait()
+        for pulse in _pulses(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pulse["pid"], signal.SIGKILL)
+
+
+def _watch(
+    agent: subprocess.Popen[bytes], folder: Path, patience: float, should_stop: Callable[[], bool]
+) -> Fault | None:
+    """Wait for the agent to end; a Fault where nothing moved for too long."""
+    is_told = False
+    while agent.poll() is None:
+        if should_stop() and not is_told:
+            agent.terminate()
+            is_told = True
+        if _seconds_still(folder) > patience:
+            return _standstill(folder, patience)
+        time.sleep(POLL_SECONDS)
+    return None
+
+
+def _seconds_still(folder: Path) -> float:
+    """How long no rank has told anything new; none, before the first one did."""
+    times = [path.stat().st_mtime for path in (folder / "pulses").glob("rank-*.json")]
+    return time.time() - max(times) if times else 0.0
+
+
+def _standstill(folder: Path, patience: float) -> Fault:
+    """Which rank stood still, and what the others waited for."""
+    pulses = _pulses(folder)
+    waiting = [one for one in pulses if one["doing"].startswith("waits")]
+    still = [one for one in pulses if one not in waiting]
+    told = "; ".join(f"rank {one['rank']} {one['doing']}" for one in [*still, *waiting][:4])
+    message = f"nothing moved for {patience:.0f} seconds: {told}"
+    first = still[0]["rank"] if still else None
+    return Fault(first, _died(message), True)
+
+
+def _fault(folder: Path, exit_code: int) -> Fault | None:
+    outcome = folder / "outcome.json"
+    if not outcome.exists():
+        return Fault(None, _died(f"the launch ended with exit code {exit_code}"), True)
+    failures = sorted(json.loads(outcome.read_bytes()), key=lambda one: one["at"])
+    if not failures:
+        return None
+    faults = [_fault_of(folder, one) for one in failures]
+    # The rank that was killed or refused is the cause; that others were left alone, the effect.
+    causes = [one for one in faults if LEFT_ALONE not in one.error.message]
+    return (causes or faults)[0]
+
+
+def _fault_of(folder: Path, failure: Mapping[str, Any]) -> Fault:
+    rank, code = failure["rank"], failure["exit_code"]
+    if code < 0:
+        died = f"rank {rank} was killed by {signal.Signals(-code).name}{_last_word(folder, rank)}"
+        return Fault(rank, _died(died), True)
+    said = _answer(folder, rank).get("error")
+    if said is None:
+        return Fault(rank, _died(f"rank {rank} ended with exit code {code}"), True)
+    is_ours = said["code"] in REFUSALS and LEFT_ALONE not in said["message"]
+    message = said["message"] if said["code"] == Interruption.exit_code else _of(rank, said)
+    error = REFUSALS.get(said["code"], TrainingError)(message, hint=said["hint"])
+    return Fault(rank, error, not is_ours)
+
+
+def _of(rank: int, said: Mapping[str, Any]) -> str:
+    """What a rank said, with its name."""
+    message = str(said["message"])
+    return message if message.startswith("rank ") else f"rank {rank}: {message}"
+
+
+def _died(message: str) -> TrainingError:
+    return TrainingError(
+        message, hint="the last checkpoint is kept: run the same command again to go on"
+    )
+
+
+def _interruption(folder: Path) -> LlmctlError:
+    """What the workers said of the step after which they stopped."""
+    for pulse in _pulses(folder):
+        said = _answer(folder, pulse["rank"]).get("error", {})
+        if said.get("code") == Interruption.exit_code:
+            return Interruption(said["message"], hint=said["hint"])
+    return Interruption("stopped", hint="run the same command again to go on from its checkpoint")
+
+
+def _pulses(folder: Path) -> list[dict[str, Any]]:
+    """What every rank did last."""
+    found: list[dict[str, Any]] = []
+    for path in sorted((folder / "pulses").glob("rank-*.json")):
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(path.read_bytes()))
+    return sorted(found, key=lambda one: one["rank"])
+
+
+def _last_word(folder: Path, rank: int) -> str:
+    doing = [one["doing"] for one in _pulses(folder) if one["rank"] == rank]
+    return f" ({doing[0]})" if doing else ""
+
+
+def _answer(folder: Path, rank: int) -> dict[str, Any]:
+    """The line of JSON that a rank of this machine ended with, if it wrote one."""
+    for path in (folder / "logs").glob(f"**/{rank}/stdout.log"):
+        for line in reversed(path.read_text(encoding="utf-8").splitlines()):
+            with contextlib.suppress(ValueError):
+                return dict(json.loads(line))
+    return {}

@@ -1,0 +1,73 @@
+"""The parts of a run's state that lie on each rank <-> files, by PyTorch's distributed checkpoint.
+
+Each rank writes its rows as safetensors with their place in the whole, so that any number of
+ranks, or one process that holds the whole, can read them. No pickle: torch's own format has one.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+
+from llmctl.model.transformer import Network
+from llmctl.train.distributed.rows import is_sharded
+from llmctl.train.distributed.sharding import as_sharded
+
+WEIGHTS, OPTIMIZER = "weights", "optimizer"
+
+
+def save_parts(
+    model: Network,
+    weights: Mapping[str, Tensor],
+    optimizer: Mapping[str, Tensor],
+    directory: Path,
+) -> Callable[[], None]:
+    """Copy this rank's parts to the host and begin to write them; waits for all ranks when called.
+
+    `weights` by parameter and `optimizer` by `<parameter>.<key>` are this rank's rows.
+    """
+    parameters = dict(model.named_parameters())
+    state = {
+        f"{WEIGHTS}.{name}": as_sharded(one, parameters[name]) for name, one in weights.items()
+    }
+    for name, one in optimizer.items():
+        like = parameters[name.rpartition(".")[0]]
+        state[f"{OPTIMIZER}.{name}"] = as_sharded(one, like)
+    writing: Any = dcp.async_save(
+        state,
+        storage_writer=HuggingFaceStorageWriter(str(directory), save_distributed=True),
+        process_group=_writers(),
+    )
+    return lambda: writing.result()
+
+
+def load_parts(model: Network, directory: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights and the optimizer's tensors in a folder, laid out as the model's parameters."""
+    parameters = dict(model.named_parameters())
+    reader = HuggingFaceStorageReader(str(directory))
+    state: dict[str, Any] = {}
+    for name in reader.read_metadata().state_dict_metadata:
+        kind, _, place = name.partition(".")
+        parameter = parameters[place if kind == WEIGHTS else place.rpartition(".")[0]]
+        state[name] = torch.zeros_like(parameter, dtype=torch.float32, device="cpu").detach()
+    dcp.load(state, storage_reader=reader, no_dist=not any(map(is_sharded, state.values())))
+    found: dict[str, dict[str, Tensor]] = {WEIGHTS: {}, OPTIMIZER: {}}
+    for name, tensor in state.items():
+        kind, _, place = name.partition(".")
+        found[kind][place] = tensor
+    return found[WEIGHTS], found[OPTIMIZER]
+
+
+_groups: dict[str, Any] = {}
+
+
+def _writers() -> Any:
+    """A group of its own for the thread that writes, whose questions must not cross others."""
+    if "writers" not in _groups:
+        _groups["writers"] = dist.new_group(backend="gloo")
+    return _groups["writers"]

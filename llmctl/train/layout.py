@@ -1,0 +1,133 @@
+"""How a model lies over the processes that train it: whole on each, or in rows over all.
+
+Chosen by what fits, with the reason, and made: the model, how gradients are summed, and how an
+optimizer comes by whole matrices.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+from llmctl.errors import ConfigError
+from llmctl.model.transformer import Transformer, fresh
+from llmctl.registry import load
+from llmctl.shapes import Shape
+from llmctl.train.distributed.world import World
+from llmctl.train.machine import Machine
+from llmctl.train.masters import Masters
+from llmctl.train.reduction import AllReduce, Alone, Pairwise, Reduction, Sharded
+from llmctl.train.spread import Spread
+
+Parallel = Literal["auto", "ddp", "fsdp", "hsdp"]
+# Master, gradient and AdamW's two averages in float32; the weights to compute with in bfloat16.
+STATE_BYTES, COPY_BYTES = 16, 2
+# What of a device a whole model may take, so that activations have room.
+LARGEST_SHARE = 0.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """`kind` is `alone`, `ddp` (whole on each rank), `fsdp` (rows over all) or `hsdp`.
+
+    The last lays rows over the ranks of a machine, and the same rows on every machine. With
+    `offload` rows live in the host's memory; `deterministic` sums are the same for all counts of
+    ranks.
+    """
+
+    kind: Literal["alone", "ddp", "fsdp", "hsdp"]
+    why: str = ""
+    deterministic: bool = False
+    offload: bool = False
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a rank holds some rows alone."""
+        return self.kind in ("fsdp", "hsdp")
+
+
+class Laid(NamedTuple):
+    """A float32 model where it is to be trained, and what its optimizer and loop need to know."""
+
+    model: Transformer
+    masters: Masters
+    reduce: Reduction
+    spread: Spread
+
+
+def choose(
+    wish: Parallel,
+    world: World,
+    shape: Shape,
+    *,
+    device_bytes: float,
+    deterministic: bool = False,
+    offload: bool = False,
+) -> Layout:
+    """The layout that was asked for, or the one that fits with the least communication."""
+    if deterministic and (wish in ("fsdp", "hsdp") or offload):
+        raise ConfigError(
+            "`--deterministic` adds up in pairs, FSDP as it likes",
+            hint="leave out `--parallel` and `--cpu-offload`, or `--deterministic`",
+        )
+    if offload and wish not in ("fsdp", "hsdp"):
+        raise ConfigError(
+            "`--cpu-offload` is for models that lie in rows", hint="add `--parallel fsdp`"
+        )
+    if wish != "auto":
+        kind = "alone" if world.is_alone and wish == "ddp" else wish
+        return Layout(kind=kind, why="as asked for", deterministic=deterministic, offload=offload)
+    if world.is_alone:
+        return Layout(kind="alone", deterministic=deterministic)
+    needed = shape.parameters * (STATE_BYTES + COPY_BYTES)
+    room = LARGEST_SHARE * device_bytes
+    told = f"{needed / 1e9:.3g} GB of weights, gradients and optimizer"
+    if needed <= room or deterministic:
+        why = f"{told} lie on each of {world.size} ranks"
+        return Layout(kind="ddp", why=why, deterministic=deterministic)
+    if world.size > world.local_size and needed / world.local_size <= room:
+        return Layout(kind="hsdp", why=f"{told} fit on the {world.local_size} ranks of a machine")
+    return Layout(kind="fsdp", why=f"{told} do not fit on one rank, but over {world.size}")
+
+
+def lay(
+    layout: Layout,
+    world: World,
+    shape: Shape,
+    machine: Machine,
+    *,
+    weights: Mapping[str, Tensor] | int,
+) -> Laid:
+    """A model with given float32 `weights`, or those that a seed draws, laid out."""
+    if layout.is_sharded:
+        return _in_rows(layout, world, shape, machine, weights)
+    model = fresh(shape, weights if isinstance(weights, int) else 0, device=machine.device)
+    masters = Masters(model)
+    if not isinstance(weights, int):
+        masters.load(model, weights)
+    model.to(machine.dtype)
+    if world.is_alone:
+        return Laid(model, masters, Alone(), Spread())
+    if layout.deterministic:
+        return Laid(model, masters, Pairwise(world), Spread())
+    return Laid(model, masters, AllReduce(world), Spread(world))
+
+
+def _in_rows(
+    layout: Layout,
+    world: World,
+    shape: Shape,
+    machine: Machine,
+    weights: Mapping[str, Tensor] | int,
+) -> Laid:
+    laid_in_rows: Any = load("llmctl.train.distributed.sharding:laid_in_rows")
+    each = world.local_size if layout.kind == "hsdp" else world.size
+    model, group = laid_in_rows(shape, machine, ranks=world.size, each=each, offload=layout.offload)
+    masters = Masters(model)
+    drawn = model.drawn_weights(weights) if isinstance(weights, int) else weights.items()
+    for name, value in drawn:
+        masters.load(model, {name: value})
+    within = world.within(group)
+    reduce = Sharded(world, copies=world.size // within.size)
+    return Laid(model, masters, reduce, Spread(within, is_sharded=True))

@@ -1,0 +1,103 @@
+"""Each rank's sums of gradients and loss -> those of the whole step, and how long the gradient is.
+
+What differs between one process, several that hold the whole model, and several that hold a part
+of it each; the loop knows none of it.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from llmctl.errors import ConfigError
+from llmctl.train.distributed.world import ALONE, World, flattened, unflattened
+
+WHAT = "the sum of gradients"
+
+
+class Summed(NamedTuple):
+    """The mean loss of the step and the norm of its gradient, the same on all ranks."""
+
+    loss: Tensor
+    norm: Tensor
+
+
+class Reduction(Protocol):
+    """What turns the gradients of one rank, in place, into those of all."""
+
+    @property
+    def world(self) -> World:
+        """The ranks that are summed over."""
+        ...
+
+    def __call__(self, gradients: list[Tensor], loss: Tensor) -> Summed:
+        """Sum over the ranks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """One process: its sums are the sums."""
+
+    world: World = ALONE
+
+    def __call__(self, gradients: list[Tensor], loss: Tensor) -> Summed:
+        return Summed(loss, torch.nn.utils.get_total_norm(gradients))
+
+
+@dataclass(frozen=True, slots=True)
+class AllReduce:
+    """By the backend's own all-reduce, in whatever order is fastest."""
+
+    world: World
+
+    def __call__(self, gradients: list[Tensor], loss: Tensor) -> Summed:
+        flat = flattened([*gradients, loss])
+        self.world.add_up(flat, WHAT)
+        return _summed(flat, gradients, loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairwise:
+    """Neighbours first, then pairs of pairs: the tree that PairwiseSum began within each rank.
+
+    a + b has the bits of b + a, so that all ranks, and any count of them, have the same.
+    """
+
+    world: World
+
+    def __post_init__(self) -> None:
+        if self.world.size & (self.world.size - 1):
+            raise ConfigError(
+                f"`--deterministic` adds up in pairs, and {self.world.size} processes do not",
+                hint="train with 1, 2, 4 or 8",
+            )
+
+    def __call__(self, gradients: list[Tensor], loss: Tensor) -> Summed:
+        flat = flattened([*gradients, loss])
+        for level in range(self.world.size.bit_length() - 1):
+            flat = flat + self.world.exchange(flat, self.world.rank ^ (1 << level), WHAT)
+        return _summed(flat, gradients, loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharded:
+    """Gradients that FSDP has summed already, of which each rank holds some rows.
+
+    Of each row there are so many `copies`: the replicas of a hybrid mesh.
+    """
+
+    world: World
+    copies: int
+
+    def __call__(self, gradients: list[Tensor], loss: Tensor) -> Summed:
+        squares = torch.stack([one.square().sum() for one in gradients]).sum() / self.copies
+        both = torch.stack([loss, squares.to(loss.device)])
+        self.world.add_up(both, WHAT)
+        return Summed(both[0], both[1].sqrt())
+
+
+def _summed(flat: Tensor, gradients: list[Tensor], loss: Tensor) -> Summed:
+    *gradients[:], loss = unflattened(flat, [*gradients, loss])
+    return Summed(loss, torch.nn.utils.get_total_norm(gradients))

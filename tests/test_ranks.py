@@ -1,0 +1,128 @@
+"""Several processes make the model that one makes, and take over from one another."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from llmctl.workspace import Artifact, Workspace
+from tests.ranks import Job, train
+from tests.test_resume import metrics
+
+STEPS = 12
+# A width that three ranks or two do not divide evenly, and a batch that they do.
+RUN = {
+    "layers": 2,
+    "width": 36,
+    "heads": 3,
+    "context": 32,
+    "batch": 8,
+    "steps": STEPS,
+    "warmup": 2,
+    "save_every": 4,
+    "eval_every": 6,
+    "device": "cpu",
+    "precision": "float32",
+}
+
+
+def job(size: int, name: str, **knobs: Any) -> Job:
+    return Job(size, RUN | {"name": name} | knobs)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_workspace: Workspace) -> Workspace:
+    exact = {"deterministic": True, "precision": "auto"}
+    train(
+        tiny_workspace,
+        [
+            job(1, "one"),
+            job(2, "ddp", parallel="ddp"),
+            job(2, "fsdp", parallel="fsdp"),
+            job(4, "hsdp", parallel="hsdp"),
+            job(2, "adamw", parallel="fsdp", optimizer="adamw"),
+            job(1, "adamw-one", optimizer="adamw"),
+            job(2, "full", parallel="fsdp", recompute="full"),
+            job(1, "selective", recompute="selective"),
+            job(2, "offload", parallel="fsdp", cpu_offload=True),
+            job(1, "exact", **exact),
+            job(2, "exact-2", **exact),
+            job(4, "exact-4", **exact),
+            job(1, "longer", steps=2 * STEPS),
+            # The plateau of the shorter run is what a longer one goes on from.
+            job(2, "hops", parallel="fsdp"),
+            job(1, "hops", steps=2 * STEPS),
+            job(1, "hops-back"),
+            job(2, "hops-back", parallel="fsdp", steps=2 * STEPS),
+            job(1, "exact-longer", **exact | {"steps": 2 * STEPS}),
+            job(2, "exact-hops", **exact),
+            job(1, "exact-hops", **exact | {"steps": 2 * STEPS}),
+        ],
+    )
+    return tiny_workspace
+
+
+def model(workspace: Workspace, name: str) -> Artifact:
+    return workspace.find("model", name)
+
+
+def furthest(one: Path, other: Path) -> float:
+    mine, theirs = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert mine.keys() == theirs.keys()
+    return max(float(np.abs(mine[key] - theirs[key]).max()) for key in mine)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("ddp", "one"),
+        ("fsdp", "one"),
+        ("hsdp", "one"),
+        ("adamw", "adamw-one"),
+        ("full", "one"),
+        ("selective", "one"),
+        ("offload", "one"),
+        ("hops", "longer"),
+        ("hops-back", "longer"),
+    ],
+)
+def test_however_a_run_lies_over_processes_its_losses_and_weights_are_those_of_one(
+    trained: Workspace, name: str, reference: str
+) -> None:
+    mine, theirs = model(trained, name), model(trained, reference)
+
+    losses = [row["loss"] for row in metrics(mine.path) if "loss" in row]
+    expected = [row["loss"] for row in metrics(theirs.path) if "loss" in row]
+
+    # Sums in another order: float32 rounds at 6e-8, and a few steps of Muon make the most of it.
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert furthest(mine.path, theirs.path) < 1e-4
+    assert mine.facts["tokens"] == theirs.facts["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [("exact-2", "exact"), ("exact-4", "exact"), ("exact-hops", "exact-longer")],
+)
+def test_deterministic_runs_have_the_same_bits_in_any_number_of_processes(
+    trained: Workspace, name: str, reference: str
+) -> None:
+    mine, theirs = model(trained, name), model(trained, reference)
+
+    assert metrics(mine.path) == metrics(theirs.path)
+    assert furthest(mine.path, theirs.path) == 0
+
+
+def test_a_model_says_in_how_many_processes_and_how_it_was_trained(trained: Workspace) -> None:
+    facts = model(trained, "hsdp").facts
+
+    assert (facts["world_size"], facts["parallel"]) == (4, "hsdp")
+    assert 0 < facts["goodput"]["share"] <= 1
+
+
+def test_a_run_goes_on_where_other_processes_left_it(trained: Workspace) -> None:
+    assert model(trained, "hops").facts["resumed_from"] == STEPS // 2
+    assert model(trained, "hops").facts["world_size"] == 1
+    assert model(trained, "hops-back").facts["world_size"] == 2
