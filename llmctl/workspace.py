@@ -304,7 +304,7 @@ class Workspace:
         """Work on an artifact under its lock; a draft of the same plan is taken up again.
 
         A draft of another plan is refused unless `force`, which begins anew. The draft stays
-        when the block raises.
+        when the block raises, but where it refuses the settings before it made anything.
         """
         plan = _plan(kind, name, config, inputs)
         with self._lock(kind, name):
@@ -314,7 +314,12 @@ class Workspace:
             draft.path.mkdir(parents=True, exist_ok=True)
             if not (draft.path / PLAN).exists():
                 write_durably(draft.path / PLAN, json.dumps(plan, indent=1).encode())
-            yield draft
+            try:
+                yield draft
+            except ConfigError:
+                if not draft.resumed:
+                    shutil.rmtree(draft.path)
+                raise
             assert draft.artifact is not None, "a draft must be finished inside its block"
 
     def obtain(

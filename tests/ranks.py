@@ -14,6 +14,7 @@ SCRIPT = """
     import contextlib, json, os, socket, sys
     from pathlib import Path
     import torch
+    from llmctl.config import from_dict
     from llmctl.console import console
     from llmctl.stages.pretrain import Pretrain, run
     from llmctl.workspace import Workspace
@@ -37,7 +38,7 @@ SCRIPT = """
                 if size > 1:
                     os.environ |= {key: str(one) for key, one in (place | meeting).items()}
                 torch.set_num_threads(1)
-                run(Pretrain(**knobs), workspace)
+                run(from_dict(Pretrain, knobs), workspace)
                 sys.stdout.flush()
                 os._exit(0)
         codes = [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]

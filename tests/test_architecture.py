@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 
-# From the ground up; rooms of one row are strangers to each other. Floor 1 has three storeys.
+# From the ground up; rooms of one row are strangers to each other. Floor 1 has four storeys.
 FLOORS = (
     {"errors"},
     {"registry", "values", "toml", "durable", "figures"},
     {"hub", "manifest"},
     {"config", "shapes", "workspace", "shards", "console", "plots", "report"},
+    {"devices"},
     {"data", "model", "costs"},
     {"train", "infer"},
     {"evals"},
@@ -23,7 +24,7 @@ FLOORS = (
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-ENGINE_ROOMS = FLOORS[4] | FLOORS[5] | FLOORS[6]
+ENGINE_ROOMS = FLOORS[5] | FLOORS[6] | FLOORS[7]
 
 ADDRESS = re.compile(r"(\w+(?:\.\w+)*):\w+")
 DRAWERS = {"base", "common", "helper", "helpers", "misc", "util", "utils"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from llmctl.config import (
     to_toml,
 )
 from llmctl.console import console
+from llmctl.devices import Devices
 from llmctl.errors import ConfigError
 from llmctl.figures import count, duration
 
@@ -83,7 +83,7 @@ class Pretrain:
         identity=False,
     )  # fmt: skip
     optimizer: Literal["muon", "adamw"] = knob(
-        "muon", help="Muon for matrices, or AdamW for all", panel="Training"
+        "muon", help="Muon for matrices, or AdamW for all", panel="Training", rare=True
     )
     learning_rate: float | None = knob(
         None, help="Rate of the matrices", panel="Training", rare=True
@@ -119,41 +119,13 @@ class Pretrain:
         "auto", help="Compile the model; auto where it pays", panel="Machine", rare=True
     )
     device: str = knob("auto", help="auto, cpu, cuda or mps", panel="Machine", rare=True)
-    gpus: int | None = knob(
-        None, help="Train on so many GPUs of this machine", panel="Many devices", identity=False
-    )
-    processes: int | None = knob(
-        None, help="On a CPU: in so many processes", panel="Many devices", rare=True,
-        identity=False,
-    )  # fmt: skip
-    nodes: int = knob(
-        1, help="On so many machines, each of which runs this command", panel="Many devices",
-        identity=False,
-    )  # fmt: skip
-    rendezvous: str | None = knob(
-        None, help="Where the machines meet: the first one's name, and a port",
-        panel="Many devices", metavar="HOST:PORT", identity=False,
-    )  # fmt: skip
-    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = knob(
-        "auto", help="The whole model on each GPU, or its rows over all; auto by what fits",
-        panel="Many devices", rare=True, identity=False,
-    )  # fmt: skip
     recompute: Literal["none", "selective", "full"] = knob(
         "none", help="Keep less for the backward pass and compute it again", panel="Machine",
         rare=True, identity=False,
     )  # fmt: skip
-    cpu_offload: bool = knob(
-        False, help="With fsdp: weights and optimizer in the host's memory", panel="Many devices",
-        rare=True, identity=False,
-    )  # fmt: skip
-    max_restarts: int = knob(
-        3, help="Attempts after one in which a process died", panel="Many devices", rare=True,
-        identity=False,
-    )  # fmt: skip
-    patience: float = knob(
-        600.0, help="Seconds without a sign of life until an attempt is ended",
-        panel="Many devices", rare=True, identity=False,
-    )  # fmt: skip
+    devices: Devices = knob(
+        factory=Devices, help="Many devices", panel="Many devices", identity=False
+    )
     deterministic: bool = knob(
         False, help="The same bits at every run and resume; slower", panel="Machine"
     )
@@ -186,7 +158,7 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     if made:
         console.already_made(made)
         return made
-    if world.is_alone and _processes(config) * config.nodes > 1:
+    if world.is_alone and config.devices.total > 1:
         # The first of the processes has told all there is to tell.
         return _launched(config, workspace, name)
     artifact = _trained(config, workspace, reading, shape, name, world)
@@ -216,7 +188,7 @@ def _trained(
 
     earlier = None if config.force else _earlier(workspace, name)
     settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
-    with joined(world, device=pick_device(config.device), patience=config.patience):
+    with joined(world, device=pick_device(config.device), patience=config.devices.patience):
         if not world.leads:
             world.told_by_first("the draft is open")
             draft = OpenDraft(workspace, {"kind": "model", "name": name})
@@ -236,9 +208,11 @@ def _trained(
 
 def _launched(config: Pretrain, workspace: Workspace, name: str) -> Artifact:
     """The model that several processes make: this very command in each, started and watched."""
+    from llmctl.model.device import count_gpus
     from llmctl.train.distributed.launch import Launch, supervise
 
-    count = _processes(config)
+    devices = config.devices
+    devices.check_gpus(count_gpus())
     with tempfile.TemporaryDirectory(prefix="llmctl-") as folder:
 
         def arguments(attempt: int) -> list[str]:
@@ -253,37 +227,16 @@ def _launched(config: Pretrain, workspace: Workspace, name: str) -> Artifact:
         supervise(
             Launch(
                 arguments=arguments,
-                processes=count,
-                nodes=config.nodes,
-                rendezvous=config.rendezvous,
-                patience=config.patience,
-                max_restarts=config.max_restarts,
-                threads=None if config.gpus else max(1, (os.cpu_count() or 1) // count),
+                processes=devices.here,
+                nodes=devices.nodes,
+                rendezvous=devices.rendezvous,
+                patience=devices.patience,
+                max_restarts=devices.max_restarts,
+                threads=None if devices.gpus else max(1, (os.cpu_count() or 1) // devices.here),
             ),
             on_restart=console.warn,
         )
     return workspace.find("model", name)
-
-
-def _processes(config: Pretrain) -> int:
-    """How many processes of this machine train; ConfigError where it has fewer GPUs."""
-    if config.gpus is None:
-        return config.processes or 1
-    from llmctl.model.device import count_gpus
-
-    if config.device == "cpu":
-        raise ConfigError("`--gpus` and `--device cpu` make no sense together", hint="give one")
-    here = count_gpus()
-    if config.gpus > here:
-        few = f"`--gpus {here}` uses {'it' if here == 1 else 'all of them'}"
-        raise ConfigError(
-            f"`--gpus {config.gpus}` asks for more than the {here} that this machine has",
-            hint=few
-            if here
-            else "without a GPU: leave it out, or try several processes with"
-            " `--device cpu --processes 2`",
-        )
-    return config.gpus
 
 
 def explain(config: Pretrain, workspace: Workspace) -> dict[str, Derived]:
@@ -316,9 +269,7 @@ def _check(config: Pretrain) -> None:
         value = getattr(config, key)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not above zero")
-    counts = (
-        "tokens steps batch micro_batch save_every eval_every eval_tokens keep gpus processes nodes"
-    ).split()
+    counts = "tokens steps batch micro_batch save_every eval_every eval_tokens keep".split()
     for key in counts:
         value = getattr(config, key)
         if value is not None and value < 1:
@@ -328,14 +279,10 @@ def _check(config: Pretrain) -> None:
             raise ConfigError(
                 f"`--{key} {getattr(config, key)}` is no share", hint="between 0 and 1"
             )
-    _check_base(config)
-    if config.nodes > 1 and not re.fullmatch(r"[^:]+:\d+", config.rendezvous or ""):
-        raise ConfigError(
-            f"{config.nodes} machines need a place to meet",
-            hint="on each: `--rendezvous HOST:PORT`, the first one's name and a free port of it",
-        )
     if config.mix is not None and config.from_ is not None:
         raise ConfigError("`--from` and `--mix` both say what to read", hint="give one")
+    _check_base(config)
+    config.devices.check(device=config.device, deterministic=config.deterministic)
 
 
 def _check_base(config: Pretrain) -> None:
@@ -544,7 +491,8 @@ def _open(
     from llmctl.train.pretraining import Job, Pretraining, Settings, Text
 
     known = {field.name for field in dataclasses.fields(Settings)}
-    chosen = {key: value for key, value in dataclasses.asdict(config).items() if key in known}
+    told = dataclasses.asdict(config) | dataclasses.asdict(config.devices)
+    chosen = {key: value for key, value in told.items() if key in known}
     settings = Settings(micro_rows=config.micro_batch, **chosen)
     machine = find_machine(
         config.device, config.precision, deterministic=config.deterministic, width=shape.width,

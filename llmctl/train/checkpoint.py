@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -81,7 +82,7 @@ class Checkpoints:
                 place = folder.enter_context(sealed_directory(self.path(step)))
             write = _prepared(trainer, form, self.path(step), place)
         except OSError as error:
-            raise self._full(step, error) from error
+            raise self._unsaved(step, error) from error
         kept = set(pinned)
 
         def finish() -> None:
@@ -107,15 +108,17 @@ class Checkpoints:
     def _guarded(self, finish: Callable[[], None], step: int) -> None:
         try:
             finish()
-        except OSError as error:
-            self._fault = self._full(step, error)
+        except (OSError, SafetensorError) as error:
+            self._fault = self._unsaved(step, error)
             self._fault.__cause__ = error
         except BaseException as error:  # the training thread raises it
             self._fault = error
 
-    def _full(self, step: int, error: OSError) -> TrainingError:
+    def _unsaved(self, step: int, error: Exception) -> TrainingError:
+        # safetensors wraps what the system says in its own words.
+        why = getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2]
         return TrainingError(
-            f"step {step:,} could not be saved: {error.strerror or error}",
+            f"step {step:,} could not be saved: {why}",
             hint=f"free some space and run the same command again; {self._told_last()}",
         )
 

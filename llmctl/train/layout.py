@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from llmctl.errors import ConfigError
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.registry import load
 from llmctl.shapes import Shape
@@ -66,15 +65,6 @@ def choose(
     offload: bool = False,
 ) -> Layout:
     """The layout that was asked for, or the one that fits with the least communication."""
-    if deterministic and (wish in ("fsdp", "hsdp") or offload):
-        raise ConfigError(
-            "`--deterministic` adds up in pairs, FSDP as it likes",
-            hint="leave out `--parallel` and `--cpu-offload`, or `--deterministic`",
-        )
-    if offload and wish not in ("fsdp", "hsdp"):
-        raise ConfigError(
-            "`--cpu-offload` is for models that lie in rows", hint="add `--parallel fsdp`"
-        )
     if wish != "auto":
         kind = "alone" if world.is_alone and wish == "ddp" else wish
         return Layout(kind=kind, why="as asked for", deterministic=deterministic, offload=offload)

@@ -69,14 +69,18 @@ class Meter:
         self.flops_per_token = flops_per_token
         self.ceiling = ceiling
         self.seconds = 0.0
-        self._tokens_before: int | None = None
+        self._tokens_before = 0
         self._recent: deque[tuple[int, float]] = deque(maxlen=WINDOW)
         self._all: list[float] = []
         self._seen = 0
 
+    def resume(self, seconds: float, tokens: int) -> None:
+        """Go on after so many seconds and tokens of earlier attempts."""
+        self.seconds, self._tokens_before = seconds, tokens
+
     def add(self, facts: StepFacts, steps: int | None) -> Pace:
         """Take in one step; the pace over the last steps."""
-        tokens = facts.tokens - (self._tokens_before or 0)
+        tokens = facts.tokens - self._tokens_before
         self._tokens_before = facts.tokens
         self.seconds += facts.seconds
         self._seen += 1

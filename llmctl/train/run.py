@@ -245,7 +245,7 @@ class Run:
         best = saved.notes["best_rank"]
         self.best_rank = float("inf") if best is None else best
         self.trainer.micro_rows = saved.notes["micro_rows"]
-        self.meter.seconds = saved.notes["seconds"]
+        self.meter.resume(saved.notes["seconds"], saved.progress.tokens)
 
     def _write(self, row: dict[str, Any]) -> None:
         if not self.world.leads:

@@ -23,7 +23,8 @@ from llmctl.train.distributed.world import SECONDS_TO_STOP, end_with_parent
 def main(spec_file: str) -> None:
     """Start the workers that a spec describes, and write down how each of them failed."""
     spec = json.loads(Path(spec_file).read_bytes())
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    # Whoever supervises says what happened; torch would say it at length.
+    logging.disable(logging.CRITICAL)
     end_with_parent()
     config = LaunchConfig(
         min_nodes=spec["nodes"],

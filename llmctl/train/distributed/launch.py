@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from llmctl.errors import (
     ConfigError,
     DataError,
@@ -63,9 +65,8 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an attempt ended: the rank that began it, and what it said or what was seen of it."""
+    """Why an attempt ended: what the rank that began it said, or what was seen of it."""
 
-    rank: int | None
     error: LlmctlError
     can_be_tried_again: bool
 
@@ -111,7 +112,7 @@ def _attempt(launch: Launch, attempt: int, began: float) -> Fault | None:
         with stop_requests() as should_stop, _agent(folder, environment) as agent:
             stalled = _watch(agent, folder, launch.patience, should_stop)
             if should_stop():
-                return Fault(None, _interruption(folder), False)
+                return Fault(_interruption(folder), False)
         return stalled or _fault(folder, agent.returncode)
 
 
@@ -167,19 +168,26 @@ def _seconds_still(folder: Path) -> float:
 
 def _standstill(folder: Path, patience: float) -> Fault:
     """Which rank stood still, and what the others waited for."""
-    pulses = _pulses(folder)
+    pulses = [one | {"doing": _seen(one)} for one in _pulses(folder)]
     waiting = [one for one in pulses if one["doing"].startswith("waits")]
     still = [one for one in pulses if one not in waiting]
     told = "; ".join(f"rank {one['rank']} {one['doing']}" for one in [*still, *waiting][:4])
     message = f"nothing moved for {patience:.0f} seconds: {told}"
-    first = still[0]["rank"] if still else None
-    return Fault(first, _died(message), True)
+    return Fault(_died(message), True)
+
+
+def _seen(pulse: Mapping[str, Any]) -> str:
+    """What a rank does, by its own word and by how the system sees it."""
+    with contextlib.suppress(psutil.Error):
+        if psutil.Process(pulse["pid"]).status() == psutil.STATUS_STOPPED:
+            return f"is stopped, and {pulse['doing']}"
+    return str(pulse["doing"])
 
 
 def _fault(folder: Path, exit_code: int) -> Fault | None:
     outcome = folder / "outcome.json"
     if not outcome.exists():
-        return Fault(None, _died(f"the launch ended with exit code {exit_code}"), True)
+        return Fault(_died(f"the launch ended with exit code {exit_code}"), True)
     failures = sorted(json.loads(outcome.read_bytes()), key=lambda one: one["at"])
     if not failures:
         return None
@@ -193,14 +201,14 @@ def _fault_of(folder: Path, failure: Mapping[str, Any]) -> Fault:
     rank, code = failure["rank"], failure["exit_code"]
     if code < 0:
         died = f"rank {rank} was killed by {signal.Signals(-code).name}{_last_word(folder, rank)}"
-        return Fault(rank, _died(died), True)
+        return Fault(_died(died), True)
     said = _answer(folder, rank).get("error")
     if said is None:
-        return Fault(rank, _died(f"rank {rank} ended with exit code {code}"), True)
+        return Fault(_died(f"rank {rank} ended with exit code {code}"), True)
     is_ours = said["code"] in REFUSALS and LEFT_ALONE not in said["message"]
     message = said["message"] if said["code"] == Interruption.exit_code else _of(rank, said)
     error = REFUSALS.get(said["code"], TrainingError)(message, hint=said["hint"])
-    return Fault(rank, error, not is_ours)
+    return Fault(error, not is_ours)
 
 
 def _of(rank: int, said: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ Each rank writes its rows as safetensors with their place in the whole, so that 
 ranks, or one process that holds the whole, can read them. No pickle: torch's own format has one.
 """
 
+import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import (
+    CheckpointException,
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 
 from llmctl.model.transformer import Network
 from llmctl.train.distributed.rows import is_sharded
@@ -43,7 +48,16 @@ def save_parts(
         storage_writer=HuggingFaceStorageWriter(str(directory), save_distributed=True),
         process_group=_writers(),
     )
-    return lambda: writing.result()
+
+    def finish() -> None:
+        try:
+            writing.result()
+        except CheckpointException as error:
+            rank, (cause, _) = min(error.failures.items())
+            why = getattr(cause, "strerror", None) or str(cause)
+            raise OSError(errno.EIO, f"{why} (rank {rank})") from error
+
+    return finish
 
 
 def load_parts(model: Network, directory: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

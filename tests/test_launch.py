@@ -1,0 +1,167 @@
+"""`pretrain --processes 2` as a user runs it: started, watched, and started anew when one dies."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from llmctl.cli.main import main
+from llmctl.stages.pretrain import Pretrain, run
+from llmctl.workspace import Artifact, Workspace
+from tests.test_resume import assert_same_run
+
+STEPS = 60
+RUN = {"layers": 2, "width": 32, "heads": 2, "context": 32, "batch": 8, "steps": STEPS}
+SAVES = {"save_every": 5, "eval_every": 30}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_workspace: Workspace) -> Artifact:
+    made = run(Pretrain(name="by-one", deterministic=True, **RUN, **SAVES), tiny_workspace)
+    assert isinstance(made, Artifact)
+    return made
+
+
+def command(workspace: Workspace, name: str, *more: str) -> list[str]:
+    knobs = [
+        word
+        for key, value in (RUN | SAVES).items()
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
+    place = ["--workspace", str(workspace.root), "--name", name, "--deterministic"]
+    many = ["--device", "cpu", "--processes", "2"]
+    return [sys.executable, "-m", "llmctl", "pretrain", *place, *knobs, *many, *more]
+
+
+def start(workspace: Workspace, name: str, *more: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command(workspace, name, *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+def workers(parent: int) -> list[int]:
+    """The processes that train, in the order of their ranks."""
+    agents = psutil.Process(parent).children()
+    return sorted(one.pid for agent in agents for one in agent.children())
+
+
+def when_saved(workspace: Workspace, name: str, act: Callable[[], None]) -> None:
+    saves = workspace.draft_path("model", name) / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(saves.glob("step-*")):
+        assert time.monotonic() < deadline, "nothing was ever saved"
+        time.sleep(0.01)
+    act()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_named_and_leaves_no_trace_in_the_result(
+    tiny_workspace: Workspace, whole: Artifact
+) -> None:
+    process = start(tiny_workspace, "killed", "--json")
+    when_saved(tiny_workspace, "killed", lambda: os.kill(workers(process.pid)[1], signal.SIGKILL))
+    out, err = process.communicate(timeout=120)
+
+    assert process.returncode == 0, err
+    assert "rank 1 was killed by SIGKILL" in err
+    assert json.loads(out)["facts"]["world_size"] == 2
+    made = tiny_workspace.find("model", "killed")
+    assert made.facts["goodput"]["attempts"] == 2
+    assert_same_run(whole.path, made.path)
+
+
+@pytest.mark.slow
+def test_a_worker_that_stands_still_is_found_out_and_the_run_goes_on(
+    tiny_workspace: Workspace, whole: Artifact
+) -> None:
+    process = start(tiny_workspace, "hung", "--patience", "3")
+    when_saved(tiny_workspace, "hung", lambda: os.kill(workers(process.pid)[0], signal.SIGSTOP))
+    _, err = process.communicate(timeout=120)
+
+    assert process.returncode == 0, err
+    assert "nothing moved for 3 seconds: rank 0 is stopped" in err
+    assert_same_run(whole.path, tiny_workspace.find("model", "hung").path)
+
+
+@pytest.mark.slow
+def test_a_signal_saves_and_the_same_command_goes_on(
+    tiny_workspace: Workspace, whole: Artifact
+) -> None:
+    name = "signalled"
+    process = start(tiny_workspace, name)
+    when_saved(tiny_workspace, name, process.terminate)
+    _, err = process.communicate(timeout=120)
+    again = start(tiny_workspace, name)
+    again.communicate(timeout=120)
+
+    assert process.returncode == 130
+    assert "which is saved" in err
+    assert again.returncode == 0
+    assert_same_run(whole.path, tiny_workspace.find("model", name).path)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_the_rank_and_the_cause(tiny_workspace: Workspace) -> None:
+    def few_bytes() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    done = subprocess.run(
+        command(tiny_workspace, "full-of-two"),
+        capture_output=True,
+        text=True,
+        preexec_fn=few_bytes,
+        env=os.environ | {"COLUMNS": "200"},
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 6
+    assert "rank 0: step 5 could not be saved: File too large" in done.stderr
+    assert "free some space" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_more_gpus_than_there_are_is_refused_with_what_to_type(
+    tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ["--workspace", str(tiny_workspace.root)]
+
+    code = main(["pretrain", "--gpus", "4096", "--json", *here])
+
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert code == 2
+    assert "`--gpus 4096` asks for more than the" in error["message"]
+    assert "--processes 2" in error["hint"] or "--gpus" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--nodes", "2"), "need a place to meet"),
+        (("--cpu-offload",), "for models that lie in rows"),
+        (("--deterministic", "--parallel", "fsdp"), "adds up in pairs"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused(
+    tiny_workspace: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, ...],
+    message: str,
+) -> None:
+    here = ["--workspace", str(tiny_workspace.root), "--steps", "2", "--name", "senseless"]
+
+    code = main(["pretrain", "--json", *here, *flags])
+
+    assert code == 2
+    assert message in json.loads(capsys.readouterr().out)["error"]["message"]
