@@ -29,7 +29,7 @@ RUN = {
 
 
 def job(size: int, name: str, **knobs: Any) -> Job:
-    return Job(size, RUN | {"name": name} | knobs)
+    return Job(size, RUN | {"name": f"of-ranks-{name}"} | knobs)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def trained(tiny_workspace: Workspace) -> Workspace:
 
 
 def model(workspace: Workspace, name: str) -> Artifact:
-    return workspace.find("model", name)
+    return workspace.find("model", f"of-ranks-{name}")
 
 
 def furthest(one: Path, other: Path) -> float:

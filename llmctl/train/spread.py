@@ -1,7 +1,8 @@
 """How an optimizer that needs whole matrices comes by them, and shares the work on them.
 
-Ranks that hold whole matrices work on some each and tell one another what came out; ranks that
-hold rows first put them together. N matrices of one shape stand in a stack:
+Ranks that hold whole matrices work on some each and tell one another what came out. Of ranks that
+hold rows each puts one matrix of a round together, works on it and gives the rows back: no rank
+ever holds more than one. N matrices of one shape stand in a stack:
     N matrices, R rows, C columns
 """
 
@@ -14,6 +15,7 @@ from llmctl.train.distributed.world import ALONE, World, flattened
 from llmctl.train.masters import Master
 
 WHAT = "the other ranks' matrices"
+Work = Callable[[Tensor], Tensor]
 
 
 class Spread:
@@ -23,41 +25,48 @@ class Spread:
         self.world = world
         self.is_sharded = is_sharded
 
-    def whole(self, masters: Sequence[Master], pieces: Sequence[Tensor]) -> Tensor:
-        """The stack (N, R, C) of which the pieces are this rank's rows."""
-        if not self.is_sharded:
-            return torch.stack(list(pieces))
-        ranks = range(self.world.size)
-        rows, columns = masters[0].shape
-        counts = [[one.rows_on(rank) * columns for one in masters] for rank in ranks]
-        padded = pieces[0].new_zeros(max(map(sum, counts)))
-        flat = flattened(pieces)
-        padded[: len(flat)] = flat
-        found = self.world.gathered(padded, WHAT)
-        parts = [found[rank][: sum(counts[rank])].split(counts[rank]) for rank in ranks]
-        matrices = [
-            torch.cat([parts[rank][place] for rank in ranks]) for place in range(len(masters))
-        ]
-        return torch.stack([one.view(rows, columns) for one in matrices])
+    def worked(
+        self, masters: Sequence[Master], pieces: Sequence[Tensor], work: Work
+    ) -> Sequence[Tensor]:
+        """This rank's rows of what `work` makes of matrices (N, R, C), whose rows the pieces are.
 
-    def shared(self, stack_NRC: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
-        """What `work` makes of the stack, matrix by matrix; each rank does its share."""
+        The masters are of one shape; `work` must treat each matrix of a stack by itself.
+        """
+        if self.world.is_alone:
+            return work(torch.stack(list(pieces))).unbind()
+        if not self.is_sharded:
+            return self._shared(torch.stack(list(pieces)), work)
+        size = self.world.size
+        rounds = range(0, len(masters), size)
+        found = [
+            self._round(masters[first : first + size], pieces[first : first + size], work)
+            for first in rounds
+        ]
+        return [piece for some in found for piece in some]
+
+    def _shared(self, stack_NRC: Tensor, work: Work) -> Sequence[Tensor]:
+        """Each rank works on its share of the stack, and all tell what came out."""
         world = self.world
-        if world.is_alone:
-            return work(stack_NRC)
         each = -(-len(stack_NRC) // world.size)
         mine = stack_NRC[world.rank * each : (world.rank + 1) * each]
         done = stack_NRC.new_zeros((each, *stack_NRC.shape[1:]))
         if len(mine):
             done[: len(mine)] = work(mine)
-        return torch.cat(world.gathered(done, WHAT))[: len(stack_NRC)]
+        return torch.cat(world.gathered(done, WHAT))[: len(stack_NRC)].unbind()
 
-    def mine(self, masters: Sequence[Master], stack_NRC: Tensor) -> list[Tensor]:
-        """This rank's rows of each matrix of the stack."""
-        if not self.is_sharded:
-            return list(stack_NRC.unbind())
-        starts = [sum(one.rows_on(rank) for rank in range(self.world.rank)) for one in masters]
-        return [
-            matrix[start : start + len(one.value)]
-            for one, start, matrix in zip(masters, starts, stack_NRC.unbind(), strict=True)
-        ]
+    def _round(
+        self, masters: Sequence[Master], pieces: Sequence[Tensor], work: Work
+    ) -> Sequence[Tensor]:
+        """One matrix a rank, at most: rows go to whoever works on it, and come back changed."""
+        world = self.world
+        rows, columns = masters[0].shape
+        away = [piece.numel() for piece in pieces] + [0] * (world.size - len(masters))
+        coming = [0] * world.size
+        if world.rank < len(masters):
+            mine = masters[world.rank]
+            coming = [mine.rows_on(rank) * columns for rank in range(world.size)]
+        matrix = world.dealt(flattened(pieces), away, coming, WHAT)
+        if len(matrix):
+            matrix = work(matrix.view(1, rows, columns)).flatten()
+        changed = world.dealt(matrix, coming, away, WHAT).split(away[: len(pieces)])
+        return [part.view_as(piece) for part, piece in zip(changed, pieces, strict=True)]

@@ -146,6 +146,13 @@ class World:
             dist.all_gather_single(found.flatten(0, 1), mine, group=self._group)
         return list(found.unbind())
 
+    def dealt(self, mine: Tensor, away: Sequence[int], coming: Sequence[int], what: str) -> Tensor:
+        """So many numbers of `mine` for each rank, and so many from each, in the ranks' order."""
+        found = mine.new_empty(sum(coming))
+        with self.waiting_for(what):
+            dist.all_to_all_single(found, mine, list(coming), list(away), group=self._group)
+        return found
+
     def within(self, group: Any) -> "World":
         """The same among the ranks of a process group of torch's alone."""
         rank, size = dist.get_rank(group), dist.get_world_size(group)

@@ -70,12 +70,12 @@ class Muon(torch.optim.Optimizer):
         (group,) = self.param_groups
         for shape, masters in self._by_shape.items():
             ahead = self._momentum([one.value for one in masters], group["momentum"])
-            stack = self.spread.whole(masters, [one.to(self.dtype) for one in ahead])
-            update = self.spread.shared(stack, orthogonalize).float()
+            pieces = [one.to(self.dtype) for one in ahead]
+            updates = self.spread.worked(masters, pieces, orthogonalize)
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             values = [one.value for one in masters]
-            mine = self.spread.mine(masters, update)
-            torch._foreach_add_(values, mine, alpha=-group["lr"] * scale)
+            changes = [one.float() for one in updates]
+            torch._foreach_add_(values, changes, alpha=-group["lr"] * scale)
 
     def _momentum(self, params: Sequence[Tensor], momentum: float) -> Sequence[Tensor]:
         gradients = [param.grad for param in params if param.grad is not None]
