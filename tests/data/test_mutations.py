@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import random
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,19 @@ DOCX = zipped(
     "</w:body></w:document>",
 )
 
+LATEX = r"""\documentclass{article}\newcommand{\us}[1]{We #1}\title{T}\begin{document}
+\section{S}\us{saw} $x$ \cite{a}\begin{equation}y\end{equation}\footnote{z}\end{document}"""
+
+
+def tarred(name: str, content: str) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:gz") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content.encode()))
+    return sink.getvalue()
+
+
 Make = Callable[[Path], Any]
 CASES: dict[str, tuple[str, bytes, Make]] = {
     "warc": ("a.warc", WARC, lambda path: CommonCrawl(input_=str(path), extract="fast")),
@@ -92,6 +106,11 @@ CASES: dict[str, tuple[str, bytes, Make]] = {
     "reddit.xz": ("a.xz", lzma.compress(REDDIT), lambda path: WebText(input_=str(path))),
     "posts": ("Posts.xml", POSTS, lambda path: WebText(stackexchange=str(path))),
     "article": ("a.xml", ARTICLE, lambda path: Papers(input_=str(path))),
+    "latex": ("a.tex", LATEX.encode(), lambda path: Files(paths=(str(path),))),
+    "arxiv": (
+        "a.tar.gz", tarred("a.tex", LATEX),
+        lambda path: Papers(archive="arxiv", licence="any", input_=str(path)),
+    ),
     "mail": ("a.eml", MESSAGE.encode(), lambda path: Files(paths=(str(path),))),
     "docx": ("a.docx", DOCX, lambda path: Files(paths=(str(path),))),
 }  # fmt: skip

@@ -32,6 +32,7 @@ READERS = {
     "epub": "llmctl.data.formats.office:read_epub",
     "mbox": "llmctl.data.formats.mail:read_mbox",
     "pdf": "llmctl.data.formats.pdf:read",
+    "tex": "llmctl.data.formats.latex:read",
     "nxml": "llmctl.data.formats.jats:read",
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
 from llmctl.data.document import Rejected
+from llmctl.data.formats.gaps import close_gaps
 from llmctl.data.formats.passage import Item, Options, Passage, Unreadable, remark
 
 # What is left out of the text, and what it is counted as.
@@ -24,9 +25,6 @@ BLOCKS = ("p", "title", "sec", "list", "list-item", "disp-quote", "abstract", "b
 PREAMBLE = re.compile(
     r"^\s*\\(?:documentclass|usepackage|setlength)\b.*$|\\(?:begin|end)\{document\}", re.MULTILINE
 )
-# What stays where citations were taken out: [, ], (; ), [–].
-EMPTY = re.compile(r" ?[(\[](?:[\s,;–—-]|and|see|e\.g\.)*[)\]]")
-BEFORE_MARK = re.compile(r" +(?=[,.;:])")
 
 
 def read(item: Item, options: Options) -> Iterator[Passage | Rejected]:
@@ -75,7 +73,7 @@ def _blocks(element: Any, left_out: Counter[str]) -> list[str]:
         if name in UNREAD or name in FORMULAE:
             _count(child, left_out)
         elif name in ("p", "title") and not _holds_blocks(child):
-            found.append(_tidied(_inline(child, left_out)))
+            found.append(close_gaps(_inline(child, left_out)))
         elif name == "list-item":
             found += [f"- {one}" for one in _blocks(child, left_out)]
         else:
@@ -158,12 +156,7 @@ def _date(element: Any) -> str:
 
 
 def _line(element: Any) -> str:
-    return "" if element is None else _tidied("".join(element.itertext()))
-
-
-def _tidied(text: str) -> str:
-    text = EMPTY.sub("", " ".join(text.split()))
-    return BEFORE_MARK.sub("", text).strip()
+    return "" if element is None else close_gaps("".join(element.itertext()))
 
 
 def _name(element: Any) -> str:

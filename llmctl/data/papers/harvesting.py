@@ -1,58 +1,33 @@
-"""Articles of a day by OAI-PMH (openarchives.org, 2.0), or one of a file -> documents."""
+"""Articles of PubMed Central of a day, or one of a file -> documents."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
-
-from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
 from llmctl.data.document import Document, Rejected
 from llmctl.data.fetching.client import Client
 from llmctl.data.formats.jats import passage_of
 from llmctl.data.formats.mending import mend
 from llmctl.data.formats.passage import Unreadable
+from llmctl.data.papers.oai import parsed, records
 from llmctl.errors import RemoteError
 
-MOST_PAGE = 512 * 2**20
-MOST_PAGES = 10_000
 OPEN = "pmc-open"
 UNKNOWN = "unknown (open access; see the article)"
 
 
 def harvest(client: Client, endpoint: str, day: str) -> Iterator[Document | Rejected]:
-    """The open access articles that were added or changed on a day, page by page."""
-    asked = {"metadataPrefix": "pmc", "set": OPEN, "from": day, "until": day}
-    for _ in range(MOST_PAGES):
-        url = f"{endpoint}?{urlencode({'verb': 'ListRecords'} | asked)}"
-        root = _parsed(client.get(url, most=MOST_PAGE, seconds=900).content, url)
-        error = root.find("{*}error")
-        if error is not None:
-            if error.get("code") == "noRecordsMatch":
-                return
-            raise RemoteError(f"{endpoint} says {error.get('code')}: {error.text}")
-        for record in root.iter("{*}record"):
-            yield _record(record)
-        token = root.find(".//{*}resumptionToken")
-        if token is None or not token.text:
-            return
-        asked = {"resumptionToken": token.text}
+    """The open access articles that were added or changed on a day."""
+    for record in records(client, endpoint, day, metadataPrefix="pmc", set=OPEN):
+        yield _record(record)
 
 
 def read_article(path: Path, label: str) -> Iterator[Document | Rejected]:
     """The article in a file of JATS XML."""
     try:
-        yield from _article(_parsed(path.read_bytes(), str(path)), label, path.as_posix())
+        yield from _article(parsed(path.read_bytes(), str(path)), label, path.as_posix())
     except RemoteError as error:
         yield Rejected(where=label, reason="damaged XML", detail=error.message)
-
-
-def _parsed(content: bytes, where: str) -> Any:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
-    try:
-        return etree.fromstring(content, parser)
-    except etree.XMLSyntaxError as error:
-        raise RemoteError(f"{where} is no XML: {error}") from error
 
 
 def _record(record: Any) -> Document | Rejected:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from llmctl.data.fetching.network import Network
@@ -45,15 +46,25 @@ def find_given(place: str, name: str, network: Network, endings: Sequence[str]) 
 
 
 def on_disk(
-    place: str, network: Network, *, named: Sequence[str] = (), digest: str = "", size: int = 0
+    place: str,
+    network: Network,
+    *,
+    named: Sequence[str] = (),
+    client: Any = None,
+    digest: str = "",
+    size: int = 0,
 ) -> Path:
-    """The file at a place, fetched once if it is an address; RemoteError where that fails."""
+    """The file at a place, fetched once if it is an address; RemoteError where that fails.
+
+    It is fetched by `client`, or by one that trusts the hosts of the addresses `named`.
+    """
     if not is_remote(place):
         return Path(place)
     # The name is for people; two addresses that end alike are kept apart by their digest.
     name = f"{sha256(place.encode()).hexdigest()[:12]}-{_file_name(place)}"
     remote = load(REMOTE)(url=place, digest=digest, bytes=size)
-    return load(DOWNLOAD)(network.client(named=named), remote, network.folder / name)
+    client = client or network.client(named=named)
+    return load(DOWNLOAD)(client, remote, network.folder / name)
 
 
 def _file_name(url: str) -> str:
