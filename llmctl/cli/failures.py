@@ -69,7 +69,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _system(error: OSError) -> LlmctlError | None:
     place = f": {error.filename}" if error.filename else ""
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             hint = "free some space and give the same command again"
             return TrainingError(f"the disk is full{place}", hint=hint)
         case errno.EACCES | errno.EPERM | errno.EROFS:

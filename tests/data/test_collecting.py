@@ -1,11 +1,17 @@
 """Collecting: everything is counted, and nobody sees in the corpus how it was made."""
 
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmctl.data import collecting
 from llmctl.data.collecting import bundles, collect_bundle
+from llmctl.data.formats.opening import contained
 from llmctl.data.sources.files import Files
 from llmctl.errors import DataError
 from llmctl.shards import ShardReader
@@ -79,6 +85,86 @@ def test_an_interrupted_collection_goes_on_to_the_same_bytes(
             collect(folder, tmp_path / "cut")
 
     assert files(collect(folder, tmp_path / "cut")) == files(whole)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a megabyte, where whoever runs the tests may have one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root may mount a small disk")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def numbered(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(6):
+        text = "\n".join(f"Line {line} of text {number}." for line in range(9000))
+        (folder / f"{number}.txt").write_text(text)
+    return folder
+
+
+LIMITED = """
+import resource, signal, sys
+from llmctl.cli.main import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+sys.exit(main())
+"""
+
+
+def command(*words: str, most: int = 2**30) -> subprocess.CompletedProcess[str]:
+    """The command in a process whose files may grow to so many bytes."""
+    given = [sys.executable, "-c", LIMITED, str(most), *words, "--json"]
+    return subprocess.run(given, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_full_disk_leaves_a_draft_that_goes_on_to_the_same_bytes(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "LEAST_BYTES", 2000)
+    folder = numbered(tmp_path / "texts")
+    whole = collect(folder, tmp_path / "whole")
+    with pytest.raises(OSError, match="No space left"):
+        collect(folder, small_disk / "workspace")
+
+    (draft,) = Workspace(small_disk / "workspace").drafts()
+    first = draft[2] / "00000-00000.arrow"
+    before = first.stat().st_mtime_ns
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    made = collect(folder, small_disk / "workspace")
+
+    assert files(made) == files(whole)
+    assert (made.path / first.name).stat().st_mtime_ns == before
+
+
+def test_a_file_that_may_not_grow_is_told_and_goes_on_once_it_may(tmp_path: Path) -> None:
+    folder = numbered(tmp_path / "texts")
+    words = ["collect", "files", str(folder), "--workspace", str(tmp_path / "workspace")]
+
+    told = command(*words, most=400_000)
+    done = command(*words)
+
+    assert told.returncode == 6
+    assert "disk is full" in json.loads(told.stdout)["error"]["message"]
+    assert "the same command" in json.loads(told.stdout)["error"]["hint"]
+    assert done.returncode == 0
+    made = Workspace(tmp_path / "workspace").find("corpus", "texts")
+    assert files(made) == files(collect(folder, tmp_path / "whole"))
+
+
+def test_a_disk_that_fills_while_a_file_is_read_loses_no_document_in_silence() -> None:
+    def read() -> Iterator[str]:
+        yield "first"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        list(contained(read(), "a.docx", 10))
 
 
 def test_nothing_left_is_an_error_that_names_the_reason(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Common Crawl: every page once, broken records counted, refusals heeded."""
 
+import errno
 import gzip
 import json
 import re
+import socket
 import sys
 import tarfile
 from collections import Counter
@@ -310,6 +312,40 @@ def test_back_pressure_is_waited_out_and_a_refusal_ends_the_work(
     made = run(Collect(source=source_of(crawl, segments=4), workers=1), workspace)
     assert isinstance(made, Artifact)
     assert made.facts["documents"] == 20
+
+
+@pytest.mark.slow
+def test_a_lost_network_leaves_a_draft_that_goes_on_to_the_same_bytes(
+    crawl: Any, faults: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = "/crawl-data/CC-MAIN-2026-30/wet/2.warc.wet.gz"
+    knobs: dict[str, Any] = {"source": source_of(crawl, segments=4), "workers": 1}
+    whole = run(Collect(**knobs, name="whole"), Workspace(tmp_path / "workspace"))
+    is_lost: list[bool] = []
+    connect = socket.socket.connect
+
+    def lost(request: Any) -> None:
+        faults["cut"](archive(WET[10:15]), 400)(request)
+        is_lost.append(True)
+
+    def unreachable(self: socket.socket, address: Any) -> None:
+        if is_lost:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        connect(self, address)
+
+    crawl.faults[path] = [lost]
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    workspace = Workspace(tmp_path / "workspace")
+    with pytest.raises(RemoteError, match="unreachable") as refusal:
+        run(Collect(**knobs, name="cut"), workspace)
+    is_lost.clear()
+    made = run(Collect(**knobs, name="cut"), workspace)
+
+    assert "the same command later goes on from there" in str(refusal.value.hint)
+    assert isinstance(made, Artifact)
+    assert isinstance(whole, Artifact)
+    assert made.manifest.files == whole.manifest.files
+    assert crawl.asked(path)[-1]["Range"] == "bytes=400-"
 
 
 def test_a_crawl_that_is_not_there_is_told(crawl: Any):

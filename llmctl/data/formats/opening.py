@@ -3,6 +3,7 @@
 What breaks while an input is read becomes a reject here, whatever its parser raises.
 """
 
+import errno
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -17,6 +18,8 @@ from llmctl.errors import LlmctlError
 from llmctl.registry import load
 
 MOST_SAID = 200  # characters of a foreign error
+# Troubles of this machine, no fault of what is read: a disk that is full, no handles left.
+OURS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 MAGIC = 8  # bytes that tell a compression
 SNIFFED = 64  # bytes, of which a mark and blanks may be the first
 
@@ -72,11 +75,18 @@ def contained(results: Iterable[Thing], where: str, size: int) -> Iterator[Thing
             some = True
     except LlmctlError:
         raise
+    except OSError as error:
+        if error.errno in OURS:
+            raise
+        yield _refused(error, where, 0 if some else size)
     # The parsers of ten formats meet bytes that nobody foresaw, and raise what they like.
     except Exception as error:
-        known = error if isinstance(error, Unreadable) else Unreadable("unreadable", _said(error))
-        lost = 0 if some else size
-        yield Rejected(where=where, reason=known.reason, detail=known.detail, bytes=lost)
+        yield _refused(error, where, 0 if some else size)
+
+
+def _refused(error: Exception, where: str, lost: int) -> Rejected:
+    known = error if isinstance(error, Unreadable) else Unreadable("unreadable", _said(error))
+    return Rejected(where=where, reason=known.reason, detail=known.detail, bytes=lost)
 
 
 def told(item: Item, kept: int, lost: int) -> Iterator[Rejected]:
