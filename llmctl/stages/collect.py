@@ -112,10 +112,11 @@ def _plan(config: Collect, parts: Any) -> dict[str, Any]:
         "seconds": round(sum(part.seconds for part in parts)),
     }
     if config.dry_run:
-        told = f"would read {count(facts['parts'])} parts, {size(facts['bytes_to_read'])}"
+        told = f"would read {_several(facts['parts'], 'part')}, {size(facts['bytes_to_read'])}"
         if facts["seconds"] and config.limit is None:
             workers = min(config.workers or os.cpu_count() or 1, facts["parts"])
-            told += f", in about {duration(facts['seconds'] / workers)} with {workers} processes"
+            told += f", in about {duration(facts['seconds'] / workers)}"
+            told += f" with {_several(workers, 'process')}"
         console.say(told)
     return facts
 
@@ -162,6 +163,12 @@ def _report(tally: Any) -> None:
             first = tally.cases[reason][0]
             more = f" and {times - 1:,} more" if times > 1 else ""
             console.note(f"{verb} {reason}: {first}{more}")
+
+
+def _several(number: int, what: str) -> str:
+    """`1 part`, `12 parts`, `2 processes`."""
+    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
+    return f"{count(number)} {what}{ending}"
 
 
 def _told(counts: Any) -> str:

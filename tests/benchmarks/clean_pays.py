@@ -21,7 +21,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ ARMS: dict[str, tuple[str, ...] | None] = {
     "english-quality": ("--language", "en", "--reference", "reference"),
 }
 NOVEL_CHARACTERS, CHAPTER_CHARACTERS = 40_000, 8_000
+HELD_OUT_CHARACTERS = 12_000
 HELD_OUT_NOVELS, REFERENCE_NOVELS, RAW_NOVELS = 12, 20, 40
 BOILERPLATE_SHARE, COPIED_SHARE, BROKEN_SHARE = 0.6, 0.3, 0.04
 MOST_COPIES = 14
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--tokens", default="1500000")
+    parser.add_argument("--tokens", default="400000")
     parser.add_argument("--size", default="nano")
     given = parser.parse_args()
     match given.step:
@@ -85,7 +86,8 @@ def build(data: Path, out: Path) -> None:
     rest = [one for number, one in enumerate(articles) if number % 5 > 1]
     novels = list(chapters(data, HELD_OUT_NOVELS + REFERENCE_NOVELS + RAW_NOVELS))
     first, second = HELD_OUT_NOVELS, HELD_OUT_NOVELS + REFERENCE_NOVELS
-    held_out += [one for number, one in novels if number < first]
+    held_out += [one for number, one in novels if number < first][::4]
+    held_out = [replace(one, text=one.text[:HELD_OUT_CHARACTERS]) for one in held_out]
     known += [one for number, one in novels if first <= number < second]
     good = [*rest, *(one for number, one in novels if number >= second)]
     good += [*c4(data), *answers(data), *pages(data)]
@@ -117,7 +119,7 @@ def train(given: argparse.Namespace) -> None:
                 continue
             made = llmctl(
                 given.out, "pretrain", "--from", arm, "--size", given.size, "--tokens",
-                given.tokens, "--seed", seed, "--name", f"{arm}-{seed}", "--force",
+                given.tokens, "--seed", seed, "--name", f"{arm}-{seed}",
                 "--eval-tokens", "1e9",
             )  # fmt: skip
             facts = made["facts"]
