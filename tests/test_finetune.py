@@ -17,8 +17,19 @@ import transformers
 from safetensors.torch import load_file
 
 from llmctl.console import console
-from llmctl.errors import ConfigError, DataError
-from llmctl.stages import chat, finetune_classify, finetune_instruct, predict, pretrain, show
+from llmctl.data.sources.files import Files
+from llmctl.errors import ConfigError, DataError, WorkspaceError
+from llmctl.shards import ShardReader
+from llmctl.stages import (
+    chat,
+    clean,
+    collect,
+    finetune_classify,
+    finetune_instruct,
+    predict,
+    pretrain,
+    show,
+)
 from llmctl.stages import eval as evaluate
 from llmctl.workspace import Workspace
 
@@ -392,3 +403,40 @@ def test_a_dry_run_reads_everything_and_makes_nothing(workspace: Workspace, tmp_
 
     assert plan["plan"]["texts"] == {"train": 168, "validation": 24, "test": 48}
     assert {one.label for one in workspace.artifacts()} == before
+
+
+def test_clean_keeps_what_a_classifier_takes_for_good_and_of_the_rest_a_little(
+    classifier: Any, workspace: Workspace, tmp_path: Path
+):
+    with write_reviews(tmp_path / "more.csv", seed=7, rows=600).open(encoding="utf-8") as file:
+        texts = [row["review"] for row in csv.DictReader(file)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "moods.jsonl").write_text(lines)
+    collect.run(collect.Collect(source=Files(paths=(str(tmp_path / "moods.jsonl"),))), workspace)
+    knobs: dict[str, Any] = {"from_": ("moods",), "rule": ("encoding",), "similarity": 0}
+
+    made: Any = clean.run(clean.Clean(quality_model=classifier.name, **knobs), workspace)
+
+    kept = [row["text"] for batch in ShardReader(made.path) for row in batch.to_pylist()]
+    good = sum(text.split()[1] in GOOD for text in kept)
+    assert good > 0.95 * 300
+    assert len(kept) - good < 0.05 * 300
+    assert made.facts["quality"] == {"model": classifier.name, "class": "good"}
+    assert classifier.digest in {one.digest for one in made.manifest.inputs}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"quality_class": "fine"}, "no class `fine`"),
+        ({"quality_model": "tuning-base"}, "is a causal-lm, not a classifier"),
+        ({"reference": ("moods",)}, "two ways to the same"),
+    ],
+)
+def test_a_judge_that_cannot_judge_is_refused(
+    classifier: Any, workspace: Workspace, knobs: dict[str, Any], told: str
+):
+    given = {"quality_model": classifier.name, "name": "refused"} | knobs
+
+    with pytest.raises((ConfigError, WorkspaceError), match=told):
+        clean.run(clean.Clean(from_=("topics",), **given), workspace)

@@ -14,7 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmctl.data.dedup.bands import RANGE_KEYS, find_candidates, find_same, ranges, read_pairs
+from llmctl.data.dedup.bands import (
+    RANGE_KEYS,
+    Range,
+    find_candidates,
+    find_same,
+    ranges,
+    read_pairs,
+)
 from llmctl.data.dedup.clusters import NEAR, cluster, confirm, stretches
 from llmctl.data.dedup.places import Documents
 from llmctl.data.engines import Perform
@@ -57,9 +64,7 @@ class Cleaning:
         """Find who may repeat whom: yields once for each range of keys."""
         signatures, found = self.folder("signatures"), self.folder("bands")
         found.mkdir(parents=True, exist_ok=True)
-        documents = self.documents()
-        exact = ranges(documents, None) if self.is_exact else []
-        near = [part for band in range(self.recipe.bands[0]) for part in ranges(documents, band)]
+        exact, near = self._ranges()
         for function, parts in ((find_same, exact), (find_candidates, near)):
             yield from self.perform(
                 function, [(part, self.bundles, signatures, found) for part in parts]
@@ -93,6 +98,27 @@ class Cleaning:
         written = [bundle for bundle in self.bundles if not bundle.known]
         tasks = [(bundle, self.bundles, folders, self.target) for bundle in written]
         yield from zip(written, self.perform(winnow, tasks), strict=True)
+
+    def waits_for(self, step: str) -> str | None:
+        """The first step before this one that is not done yet."""
+        before = STEPS[: STEPS.index(step)]
+        return next((one for one in before if not self._is_done(one)), None)
+
+    def _is_done(self, step: str) -> bool:
+        match step:
+            case "signatures":
+                return not self.missing()
+            case "bands":
+                parts = (part for some in self._ranges() for part in some)
+                return all((self.folder(step) / part.name).exists() for part in parts)
+            case _:
+                return (self.folder("clusters") / NEAR).exists()
+
+    def _ranges(self) -> tuple[list[Range], list[Range]]:
+        """The ranges of keys of whole texts, and those of bands."""
+        documents, bands = self.documents(), self.recipe.bands[0]
+        exact = ranges(documents, None) if self.is_exact else []
+        return exact, [part for band in range(bands) for part in ranges(documents, band)]
 
     def clear(self) -> None:
         """Remove what the steps left for each other: at once, lest a kill leave half of it."""

@@ -1,23 +1,27 @@
 """Reference text against raw text -> a light classifier, and the rule that keeps what reads well.
 
 Brown et al. 2020, appendix A: logistic regression over hashed features; a document stays where a
-draw from a Pareto distribution with alpha = 9 exceeds one minus its score, so that good text
-stays, and a little of the rest. The draw follows from the text, so nobody's luck changes.
+draw from a Pareto distribution exceeds one minus its score, so that good text stays, and a little
+of the rest. Its alpha is the one that matches the scores of reference text, as theirs (9) did. The
+draw follows from the text, so nobody's luck changes.
 
-There are two classifiers, each taught with half of the texts, and a text is judged by the one that
-never saw it: the other has learnt by heart that it is raw.
+There are two light classifiers, each taught with half of the texts, and a text is judged by the one
+that never saw it, nor a copy of it: the other has learnt by heart that it is raw. Any other
+classifier may take their place.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import xxhash
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
 
 from llmctl.data.reading import Reading
 from llmctl.data.verdict import Drop, Verdict
@@ -27,22 +31,61 @@ from llmctl.shards import ShardReader
 
 BUCKETS = 2**18
 MOST_DOCUMENTS, FEWEST_DOCUMENTS = 20_000, 20
-EPOCHS, RATE = 3, 0.5
+# Rarer words are names, by which documents and not their sorts are told apart.
+LEAST_SHARE, LEAST_TEXTS = 0.02, 3
+# How freely weights grow; the one is taken that says most of texts that were not taught.
+FREEDOMS = (0.1, 1.0, 10.0)
 FOLDS = 2
-PARETO = 9.0
+FOLD_WORDS = 5
+PARETO, LEAST_PARETO = 9.0, 1.0
+SORTS = {1.0: "reference", 0.0: "raw text"}
 FILE, SCORE = "quality.safetensors", "score.json"
 
 
 class Score(NamedTuple):
-    """How often a classifier is right on the documents that it was not taught with."""
+    """How often a classifier is right on documents that it was not taught with, and its alpha."""
 
     accuracy: float
     documents: int
+    alpha: float
+
+
+class _Example(NamedTuple):
+    """The features of a text, what it is, and its half."""
+
+    features: np.ndarray
+    label: float
+    fold: int
+
+
+class Scorer(Protocol):
+    """How much a text reads like good text, from 0 to 1: any classifier, sent to any process."""
+
+    def __call__(self, reading: Reading) -> float:
+        """The probability that the text is good."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
     """Drop what reads like raw text rather than like the reference; some of it stays by lot.
+
+    The higher `alpha`, the less of it.
+    """
+
+    score: Scorer
+    alpha: float = PARETO
+
+    def judge(self, reading: Reading) -> Verdict:
+        """The score of the text against its own draw."""
+        score = self.score(reading)
+        luck = (1 - _hash(reading) / 2**64) ** (-1 / self.alpha) - 1
+        return None if luck > 1 - score else Drop("unlike the reference", f"score {score:.2f}")
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """The scores of the classifier in a folder.
 
     `stamp` tells one model from another that stood in the same folder before.
     """
@@ -50,36 +93,38 @@ class Quality:
     model: Path
     stamp: int = 0
 
-    def judge(self, reading: Reading) -> Verdict:
-        """The score of the text against its own draw."""
-        number = _hash(reading)
-        score = _probability(_features(reading), *_weights(self.model, self.stamp, number % FOLDS))
-        luck = (1 - number / 2**64) ** (-1 / PARETO) - 1
-        return None if luck > 1 - score else Drop("unlike the reference", f"score {score:.2f}")
+    def __call__(self, reading: Reading) -> float:
+        """The score by the weights that were not taught with the text."""
+        known, weights, bias = _weights(self.model, self.stamp)
+        features, fold = _features(reading), _fold(reading)
+        return _probability(features[known[features]], weights[fold], float(bias[fold]))
 
 
 def train(reference: Sequence[Path], raw: Sequence[Path], place: Path) -> Score:
     """Train on a sample of both sorts of corpora, and write the weights into a new folder."""
     texts = [(one, 1.0) for one in _sample(reference)] + [(one, 0.0) for one in _sample(raw)]
-    for wanted, name in ((1.0, "reference"), (0.0, "raw text")):
+    for wanted, name in SORTS.items():
         number = sum(label == wanted for _, label in texts)
         if number < FEWEST_DOCUMENTS:
             raise DataError(
                 f"{number} documents of {name} are too few to learn from",
                 hint=f"at least {FEWEST_DOCUMENTS} are needed of each",
             )
-    folds: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(FOLDS)]
-    for text, label in texts:
-        reading = Reading(text)
-        folds[_hash(reading) % FOLDS].append((_features(reading), label))
-    models = [_fit(folds[1 - fold]) for fold in range(FOLDS)]
-    right = sum(
-        (_probability(features, *model) > 0.5) == (label > 0.5)
-        for fold, model in zip(folds, models, strict=True)
-        for features, label in fold
+    examples = list(_examples(texts))
+    features = [one.features for one in examples]
+    labels = np.array([one.label for one in examples])
+    folds = np.array([one.fold for one in examples])
+    known = _common(features)
+    features = [one[known[one]] for one in features]
+    taught = [_taught(features, labels, folds, freedom) for freedom in FREEDOMS]
+    scores, models = min(taught, key=lambda one: _surprise(one[0], labels))
+    score = Score(
+        round(float(np.mean((scores > 0.5) == (labels > 0.5))), 4),
+        len(labels),
+        round(_alpha(scores[labels > 0.5]), 3),
     )
-    score = Score(round(right / len(texts), 4), len(texts))
     arrays = {
+        "known": known,
         "weights": np.stack([weights for weights, _ in models]),
         "bias": np.array([bias for _, bias in models], np.float32),
     }
@@ -94,26 +139,54 @@ def read_score(place: Path) -> Score:
     return Score(**json.loads((place / SCORE).read_bytes()))
 
 
-def _fit(examples: Sequence[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
-    """Logistic regression by AdaGrad (Duchi et al. 2011), the sorts weighing the same."""
-    weights, squares = np.zeros(BUCKETS, np.float32), np.full(BUCKETS, 1e-4, np.float32)
-    bias, bias_square = 0.0, 1e-4
-    share = sum(label for _, label in examples) / len(examples)
-    # A half may by chance hold one sort only.
-    share = min(max(share, 1 / len(examples)), 1 - 1 / len(examples))
-    generator = np.random.default_rng(0)
-    for _ in range(EPOCHS):
-        for at in generator.permutation(len(examples)):
-            features, label = examples[at]
-            error = (_probability(features, weights, bias) - label) * (
-                0.5 / share if label else 0.5 / (1 - share)
-            )
-            step = error / np.sqrt(max(1, len(features)))
-            squares[features] += step * step
-            weights[features] -= RATE * step / np.sqrt(squares[features])
-            bias_square += error * error
-            bias -= RATE * error / bias_square**0.5
-    return weights, bias
+def _taught(
+    features: Sequence[np.ndarray], labels: np.ndarray, folds: np.ndarray, freedom: float
+) -> tuple[np.ndarray, list[tuple[np.ndarray, float]]]:
+    """The scores of all texts, each by the model of the other fold, and the models."""
+    models = [
+        _fit(features, labels, np.flatnonzero(folds != fold), freedom) for fold in range(FOLDS)
+    ]
+    scores = [_probability(one, *models[fold]) for one, fold in zip(features, folds, strict=True)]
+    return np.array(scores), models
+
+
+def _fit(
+    features: Sequence[np.ndarray], labels: np.ndarray, chosen: np.ndarray, freedom: float
+) -> tuple[np.ndarray, float]:
+    """Logistic regression over some of the texts, the sorts weighing the same."""
+    if len(set(labels[chosen])) < len(SORTS):  # a half may by chance hold one sort only
+        return np.zeros(BUCKETS, np.float32), 0.0
+    rows = [features[at] for at in chosen]
+    # Most buckets are empty, and the work grows with their number.
+    used, columns = np.unique(np.concatenate(rows), return_inverse=True)
+    ends = np.cumsum([0, *map(len, rows)])
+    values = np.concatenate([np.full(len(one), max(1, len(one)) ** -0.5) for one in rows])
+    model = LogisticRegression(C=freedom, class_weight="balanced", max_iter=300)
+    model.fit(csr_matrix((values, columns, ends), shape=(len(rows), len(used))), labels[chosen])
+    weights = np.zeros(BUCKETS, np.float32)
+    weights[used] = model.coef_[0]
+    return weights, float(np.ravel(model.intercept_)[0])
+
+
+def _common(features: Sequence[np.ndarray]) -> np.ndarray:
+    """Which features so many texts have that they say something of a sort of text."""
+    counts = np.bincount(np.concatenate(features), minlength=BUCKETS)
+    return counts >= max(LEAST_TEXTS, LEAST_SHARE * len(features))
+
+
+def _surprise(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The mean loss of scores, the sorts weighing the same."""
+    right = np.clip(np.where(labels > 0.5, scores, 1 - scores), 1e-6, 1)
+    return float(sum(-np.log(right[labels == sort]).mean() for sort in SORTS))
+
+
+def _alpha(scores: np.ndarray) -> float:
+    """The alpha under which draws are spread as one minus the scores of good text are.
+
+    At most that of the paper: a classifier that is too sure of itself would keep nothing new.
+    """
+    spread = max(float(np.log1p(1 - scores).mean()), 1 / PARETO)
+    return max(LEAST_PARETO, 1 / spread)
 
 
 def _probability(features: np.ndarray, weights: np.ndarray, bias: float) -> float:
@@ -124,18 +197,40 @@ def _probability(features: np.ndarray, weights: np.ndarray, bias: float) -> floa
 def _features(reading: Reading) -> np.ndarray:
     """The buckets of the words and pairs of words of a text."""
     grams = np.concatenate((reading.grams(1), reading.grams(2)))
-    return np.unique(grams >> np.uint64(64 - 18)).astype(np.int64)
+    return np.unique(grams >> np.uint64(64 - 18)).astype(np.int32)
+
+
+def _examples(texts: Iterable[tuple[str, float]]) -> Iterator[_Example]:
+    """What is learnt from, each text once however often it was copied."""
+    seen: set[int] = set()
+    for text, label in texts:
+        reading = Reading(text)
+        key = _likeness(reading)
+        if key not in seen:
+            seen.add(key)
+            yield _Example(_features(reading), label, _fold(reading))
+
+
+def _fold(reading: Reading) -> int:
+    """The half of a text, that of its near copies too."""
+    return (_likeness(reading) >> 8) % FOLDS
+
+
+def _likeness(reading: Reading) -> int:
+    """The least of the shingles of a text, which near copies mostly share."""
+    shingles = reading.shingles(FOLD_WORDS)
+    return int(shingles[0]) if len(shingles) else 0
 
 
 def _hash(reading: Reading) -> int:
-    """64 bits of the text: its fold by the last of them, its luck by the first."""
+    """64 bits of the text, from which its luck follows."""
     return xxhash.xxh3_64_intdigest(reading.text.encode())
 
 
 @lru_cache(maxsize=4)
-def _weights(model: Path, _stamp: int, fold: int) -> tuple[np.ndarray, float]:
+def _weights(model: Path, _stamp: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     arrays = load_file(model / FILE)
-    return arrays["weights"][fold], float(arrays["bias"][fold])
+    return arrays["known"], arrays["weights"], arrays["bias"]
 
 
 def _sample(corpora: Sequence[Path]) -> Iterator[str]:

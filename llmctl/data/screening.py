@@ -25,7 +25,7 @@ from llmctl.data.chain import Passage, Rule, build_rules, judge
 from llmctl.data.decontaminate import Decontaminator, stamps_of
 from llmctl.data.dedup.minhash import SHINGLE_WORDS, band_keys, banding, signatures
 from llmctl.data.funnel import Funnel
-from llmctl.data.quality_model import FILE, Quality
+from llmctl.data.quality_model import FILE, Light, Quality, Scorer, read_score
 from llmctl.data.reading import Reading
 from llmctl.durable import appearing, write_durably
 from llmctl.shards import DOCUMENTS, HISTORY, ShardReader, ShardWriter, keys_schema, write_index
@@ -60,8 +60,8 @@ class Bundle:
 class Recipe:
     """What is done to every document; a similarity of 0 looks for no near copies.
 
-    `tests` are files with examples that no document may give away, `model` is the folder of a
-    classifier of quality.
+    `tests` are files with examples that no document may give away, `model` is the folder of a light
+    classifier of quality, `scorer` another classifier.
     """
 
     thresholds: Mapping[str, Mapping[str, Any]]
@@ -69,6 +69,7 @@ class Recipe:
     keep_dropped: bool = False
     tests: tuple[Path, ...] = ()
     model: Path | None = None
+    scorer: Scorer | None = None
 
     @property
     def bands(self) -> tuple[int, int]:
@@ -82,9 +83,15 @@ class Recipe:
             if self.tests
             else []
         )
-        stamps = stamps_of((self.model / FILE,)) if self.model else ()
-        quality = [Rule(QUALITY, Quality(self.model, *stamps))] if self.model else []
-        return [*build_rules(self.thresholds), *quality, *tests]
+        return [*build_rules(self.thresholds), *self._quality(), *tests]
+
+    def _quality(self) -> list[Rule]:
+        if self.scorer:
+            return [Rule(QUALITY, Quality(self.scorer))]
+        if not self.model:
+            return []
+        light = Light(self.model, *stamps_of((self.model / FILE,)))
+        return [Rule(QUALITY, Quality(light, read_score(self.model).alpha))]
 
 
 def bundles(corpora: Sequence[Path], known: Sequence[Path] = ()) -> list[Bundle]:

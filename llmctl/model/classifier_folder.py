@@ -70,6 +70,11 @@ def is_classifier(directory: Path) -> bool:
     return isinstance(names, list) and any(str(name).endswith(CLASSIFIERS) for name in names)
 
 
+def class_names(directory: Path) -> tuple[str, ...]:
+    """The classes that the classifier in a folder tells apart, in the order of its logits."""
+    return _classes(read_config(directory), directory)
+
+
 def load_classifier(
     directory: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> LoadedClassifier:

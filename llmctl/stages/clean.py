@@ -18,7 +18,9 @@ from llmctl.figures import count, duration, size
 
 if TYPE_CHECKING:
     from llmctl.data.cleaning import Cleaning
+    from llmctl.data.engines import Perform
     from llmctl.data.funnel import Funnel
+    from llmctl.data.quality_model import Scorer
     from llmctl.data.screening import Bundle, Recipe
     from llmctl.workspace import Artifact, Input, Workspace
 
@@ -47,6 +49,18 @@ class Clean:
         help="Keep what reads like these, by a classifier trained for it",
         panel="Input",
         metavar="CORPUS",
+    )
+    quality_model: str | None = knob(
+        None,
+        help="Keep what this classifier, made by finetune classify, takes for good text",
+        panel="Input",
+        metavar="NAME|DIR",
+    )
+    quality_class: str = knob(
+        "good",
+        help="The class of good text among those of --quality-model",
+        panel="Input",
+        rare=True,
     )
     rule: tuple[str, ...] = knob(
         (), help="Apply these rules; all of them by default", panel="Text", metavar="RULE"
@@ -77,6 +91,13 @@ class Clean:
     engine: Literal["local", "ray"] = knob(
         "local", help="Who does the work: processes here, or Ray", panel="Machine", identity=False
     )
+    step: Literal["signatures", "bands", "clusters", "filter"] | None = knob(
+        None,
+        help="Do this step alone, after those before it",
+        panel="Machine",
+        identity=False,
+        rare=True,
+    )
     shard: str | None = knob(
         None,
         help="Do this share of the work, as in a Slurm array; 0/4 is the first of four",
@@ -85,7 +106,11 @@ class Clean:
         identity=False,
     )
     merge: bool = knob(
-        False, help="Make the corpus of what all shards did", panel="Machine", identity=False
+        False,
+        help="Make the corpus of what all shards did",
+        panel="Machine",
+        identity=False,
+        rare=True,
     )
     name: str | None = name_knob("The corpus; the first one's name with -clean by default")
     force: bool = force_knob()
@@ -107,10 +132,12 @@ def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
     name = config.name or f"{corpora[0].name}-clean"
     reference = _taken(workspace, config.reference)
     _refuse_itself(name, [*corpora, *known, *reference])
-    recipe = _recipe(config)
+    judge, judges = _judge(config, workspace)
+    recipe = replace(_recipe(config), scorer=judge)
+    taken = [one.as_input() for one in (*corpora, *known, *reference)]
     settings: dict[str, Any] = {
         "config": identity(config),
-        "inputs": [*(one.as_input() for one in (*corpora, *known, *reference)), *_inputs(recipe)],
+        "inputs": [*taken, *judges, *_inputs(recipe)],
     }
     parts = bundles([one.path for one in corpora], [one.path for one in known])
     if config.dry_run:
@@ -122,28 +149,54 @@ def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
     workers = start(config.engine, _workers(config, parts))
     shape: dict[str, Any] = {"bundles": parts, "recipe": recipe, "is_exact": config.exact}
     samples = [[one.path for one in reference], [one.path for one in corpora]]
-    if config.shard:
-        index, of = _share(config.shard)
-        share = workspace.share("corpus", name, part=f"part-{index}-of-{of}", **settings)
+
+    def begun(target: Path, perform: Perform) -> Cleaning:
+        return Cleaning(target=target, perform=perform, **_taught(shape, target, samples))
+
+    if config.shard or config.step not in (None, "filter"):
+        step, index, of = _part(config)
+        share = workspace.share("corpus", name, part=f"{step}-{index}-of-{of}", **settings)
         with share as target, workers as perform:
-            cleaning = Cleaning(target=target, perform=perform, **_taught(shape, target, samples))
-            _apply_rules(cleaning, parts[index::of])
-        console.next(f"llmctl clean --merge --name {name}, once all {of} are done")
-        missing = len(cleaning.missing())
-        return {"shard": {"name": name, "index": index, "of": of, "missing": missing}}
+            return _one_step(begun(target, perform), step, name, parts[index::of])
     with (
         workspace.draft("corpus", name, **settings, force=config.force) as draft,
         workers as perform,
     ):
-        target = draft.path
-        cleaning = Cleaning(target=target, perform=perform, **_taught(shape, target, samples))
+        cleaning = begun(draft.path, perform)
         if config.merge and cleaning.missing():
             raise _missing(cleaning)
+        if config.step:
+            _refuse_early(cleaning, config.step)
         funnel, facts = _clean(cleaning)
-        (target / "funnel.png").write_bytes(_picture(funnel, recipe))
+        if judge:
+            facts[QUALITY] = {"model": config.quality_model, "class": config.quality_class}
+        (draft.path / "funnel.png").write_bytes(_picture(funnel, recipe))
         artifact = draft.finish(facts=_facts(funnel, recipe) | facts)
     _report(artifact, funnel, recipe)
     return artifact
+
+
+def _judge(config: Clean, workspace: Workspace) -> tuple[Scorer | None, list[Input]]:
+    """The classifier of `--quality-model`, and itself as an input; nothing where none is asked."""
+    if config.quality_model is None:
+        return None, []
+    from llmctl.infer.likeness import Likeness
+    from llmctl.model.classifier_folder import class_names
+
+    if config.reference:
+        raise ConfigError(
+            "`--quality-model` and `--reference` are two ways to the same",
+            hint="leave one of them out",
+        )
+    source = workspace.model_source(config.quality_model, sorts=("classifier",))
+    names = class_names(source.path)
+    if config.quality_class not in names:
+        raise ConfigError(
+            f"{source.label} has no class `{config.quality_class}`",
+            hint=f"`--quality-class` is one of: {', '.join(names)}",
+        )
+    column = names.index(config.quality_class)
+    return Likeness(source.path, column, source.input.digest), [source.input]
 
 
 def _taught(shape: dict[str, Any], target: Path, samples: list[list[Path]]) -> dict[str, Any]:
@@ -160,14 +213,51 @@ def _taught(shape: dict[str, Any], target: Path, samples: list[list[Path]]) -> d
     return shape | {"recipe": replace(shape["recipe"], model=model)}
 
 
-def _share(shard: str) -> tuple[int, int]:
-    """Index and number of a share of the work, as in `0/4`."""
-    index, slash, of = shard.partition("/")
+def _part(config: Clean) -> tuple[str, int, int]:
+    """What to do of the work: a step, and which share of how many of it."""
+    step = config.step or "signatures"
+    if not config.shard:
+        return step, 0, 1
+    index, slash, of = config.shard.partition("/")
     if not (slash and index.isdecimal() and of.isdecimal() and int(index) < int(of)):
         raise ConfigError(
-            f"`--shard {shard}` is no share of the work", hint="0/4 to 3/4 are the four quarters"
+            f"`--shard {config.shard}` is no share of the work",
+            hint="0/4 to 3/4 are the four quarters",
         )
-    return int(index), int(of)
+    if step != "signatures":
+        raise ConfigError(
+            f"step {step} is not done in shares", hint="`--shard` is for `--step signatures`"
+        )
+    return step, int(index), int(of)
+
+
+def _one_step(cleaning: Cleaning, step: str, name: str, parts: Sequence[Bundle]) -> dict[str, Any]:
+    """Do one step of the four, and leave the corpus unfinished."""
+    from llmctl.data.cleaning import STEPS
+
+    _refuse_early(cleaning, step)
+    if step == "signatures":
+        _apply_rules(cleaning, parts)
+    else:
+        with console.status("looking for copies"):
+            for _ in cleaning.bands() if step == "bands" else cleaning.clusters():
+                pass
+    following = STEPS[STEPS.index(step) + 1]
+    missing = len(cleaning.missing())
+    if missing:
+        console.next(f"the same command with --merge, once the other {missing} parts are done")
+    else:
+        console.next(f"the same command with --step {following}, or all the rest without --step")
+    return {"step": {"name": name, "done": step, "next": following, "missing": missing}}
+
+
+def _refuse_early(cleaning: Cleaning, step: str) -> None:
+    before = cleaning.waits_for(step)
+    if before:
+        raise WorkspaceError(
+            f"step {step} comes after {before}, which is not done yet",
+            hint=f"`--step {before}` first, or leave out `--step` to do all of it",
+        )
 
 
 def _missing(cleaning: Cleaning) -> WorkspaceError:
@@ -356,10 +446,8 @@ def _report(artifact: Artifact, funnel: Funnel, recipe: Recipe) -> None:
         console.note(f"a near copy: {copy} is {similarity:.0%} of {original}")
     for case in funnel.cases.get(f"{CONTAMINATED}: test example", []):
         console.note(f"contaminated: {case}")
-    if score := artifact.facts.get(QUALITY):
-        console.note(
-            f"the classifier of quality is right on {score['accuracy']:.0%} of held-out text"
-        )
+    if accuracy := artifact.facts.get(QUALITY, {}).get("accuracy"):
+        console.note(f"the classifier of quality is right on {accuracy:.0%} of held-out text")
     _warn_of_copies(artifact.manifest.config, funnel)
     console.made(artifact, f"{count(funnel.documents)} documents, {size(funnel.bytes)}")
     console.next("llmctl tokenize")

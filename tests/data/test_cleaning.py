@@ -1,6 +1,7 @@
 """Cleaning: every document is accounted for, and nobody sees in the corpus how it was made."""
 
 import contextlib
+import errno
 import json
 import random
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from llmctl.data import cleaning, screening
+from llmctl.data.dedup import bands
 from llmctl.data.sources.files import Files
 from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.shards import ShardReader
@@ -232,6 +234,55 @@ def test_shards_of_the_work_merge_to_the_same_corpus(many: Workspace) -> None:
     assert files(cleaned(many, name="shared", merge=True, **knobs)) == files(whole)
 
 
+def test_steps_one_by_one_make_the_same_corpus(many: Workspace) -> None:
+    knobs: dict[str, Any] = {"from_": ("first", "second"), "workers": 1}
+    whole = cleaned(many, name="whole", **knobs)
+
+    with pytest.raises(WorkspaceError, match="bands comes after signatures"):
+        run(Clean(name="slow", step="bands", **knobs), many)
+    for step in ("signatures", "bands", "clusters"):
+        told = run(Clean(name="slow", step=step, **knobs), many)
+        assert isinstance(told, dict)
+        assert told["step"]["done"] == step
+        assert not many.has("corpus", "slow")
+
+    assert files(cleaned(many, name="slow", step="filter", **knobs)) == files(whole)
+
+
+def test_a_step_that_broke_off_goes_on_where_it_was(
+    many: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knobs: dict[str, Any] = {"from_": ("first", "second"), "workers": 1}
+    whole = cleaned(many, name="whole", **knobs)
+    run(Clean(name="slow", step="signatures", **knobs), many)
+    done: list[str] = []
+    write_pairs = bands.write_pairs
+
+    def failing(target: Path, *columns: Any) -> None:
+        if len(done) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_pairs(target, *columns)
+        done.append(target.name)
+
+    monkeypatch.setattr(bands, "write_pairs", failing)
+    with pytest.raises(OSError, match="No space"):
+        run(Clean(name="slow", step="bands", **knobs), many)
+    with pytest.raises(WorkspaceError, match="clusters comes after bands"):
+        run(Clean(name="slow", step="clusters", **knobs), many)
+    monkeypatch.setattr(bands, "write_pairs", write_pairs)
+    before = (many.draft_path("corpus", "slow") / "work" / "bands" / done[0]).stat().st_mtime_ns
+    run(Clean(name="slow", step="bands", **knobs), many)
+    after = (many.draft_path("corpus", "slow") / "work" / "bands" / done[0]).stat().st_mtime_ns
+
+    assert before == after
+    assert files(cleaned(many, name="slow", **knobs)) == files(whole)
+
+
+def test_only_signatures_are_made_in_shares(many: Workspace) -> None:
+    with pytest.raises(ConfigError, match="clusters is not done in shares"):
+        run(Clean(from_=("first",), step="clusters", shard="0/2"), many)
+
+
 def test_a_shard_with_other_settings_is_refused(many: Workspace) -> None:
     run(Clean(from_=("first",), name="shared", shard="0/2", workers=1), many)
 
@@ -340,6 +391,25 @@ def test_what_reads_like_the_reference_stays_and_of_the_rest_a_little(
     assert sum(number > 30 for number in kept) <= 25
     assert made.facts["quality"]["accuracy"] > 0.8
     assert (made.path / "quality.safetensors").exists()
+
+
+def test_copies_do_not_teach_by_heart_that_good_text_is_raw(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    junk = "buy cheap now click offer deal win free best casino bonus order sale".split()
+    chance = random.Random(5)
+    spam = [" ".join(chance.choices(junk, k=80)) for _ in range(400)]
+    good = [prose(seed) for seed in range(1000, 1040)]
+    copies = [nearly(one) for one in good] + [f"{one} {prose(3, 1)}" for one in good]
+    collected(workspace, tmp_path / "mixed.jsonl", [*good, *copies, *spam])
+    collected(workspace, tmp_path / "books.jsonl", [prose(seed) for seed in range(2000, 2200)])
+
+    made = cleaned(
+        workspace, from_=("mixed",), reference=("books",), rule=("encoding",), similarity=0
+    )
+
+    kept = [int(row["id"].rpartition(":")[2]) for row in table(made.path)]
+    assert sum(number <= 120 for number in kept) >= 40
 
 
 def test_too_little_reference_text_is_refused(workspace: Workspace, tmp_path: Path) -> None:
