@@ -436,7 +436,7 @@ def test_clean_keeps_what_a_classifier_takes_for_good_and_of_the_rest_a_little(
 def test_a_judge_that_cannot_judge_is_refused(
     classifier: Any, workspace: Workspace, knobs: dict[str, Any], told: str
 ):
-    given = {"quality_model": classifier.name, "name": "refused"} | knobs
+    given: dict[str, Any] = {"quality_model": classifier.name, "name": "refused"} | knobs
 
     with pytest.raises((ConfigError, WorkspaceError), match=told):
         clean.run(clean.Clean(from_=("topics",), **given), workspace)
