@@ -25,6 +25,7 @@ from llmctl.infer.writing import FinishReason, Writing
 from llmctl.model.cache import KVCache
 from llmctl.model.checkpoint import load_model, read_ends
 from llmctl.model.device import pick_device, pick_dtype
+from llmctl.model.packing import pack
 from llmctl.model.transformer import Transformer
 
 OnText = Callable[[int, str], None]
@@ -124,6 +125,7 @@ class Engine:
         """The engine of a model folder, on the best device and in its fastest type."""
         where = pick_device(device)
         model = load_model(directory, dtype=pick_dtype(where, precision), device=where)
+        pack(model)
         return cls(model, Tokenizer.load(directory), rows=rows, ends=read_ends(directory))
 
     @torch.inference_mode()
@@ -250,7 +252,7 @@ class Engine:
 
     def _read(self, prompts: Sequence[list[int]], *, room: int = 0) -> tuple[Tensor, KVCache]:
         """Logits (B, V) after each prompt, and a cache with room for so many more tokens."""
-        weight = self.model.head_weight
+        weight = self.model.embedding.weight
         longest = max(map(len, prompts))
         padding = [longest - len(ids) for ids in prompts]
         # Any id serves as padding: no token sees it.
@@ -280,7 +282,7 @@ class Engine:
         # Flush left: what is padded at the right is never seen by what stands before it.
         longest = max(len(ids) for ids, _ in rows) - 1
         padded = [ids[:-1] + [0] * (longest - len(ids) + 1) for ids, _ in rows]
-        device = self.model.head_weight.device
+        device = self.model.embedding.weight.device
         x_BTD = self.model.hidden(torch.tensor(padded, device=device))
         for x_TD, (ids, scored) in zip(x_BTD, rows, strict=True):
             logits_TV = self.model.logits(x_TD[len(ids) - 1 - scored : len(ids) - 1]).float()

@@ -169,7 +169,7 @@ class Transformer(nn.Module):
 
     def logits(self, x_BTD: Tensor) -> Tensor:
         """The logits of hidden states: apart, because a loss or a sampler rarely wants them all."""
-        return F.linear(x_BTD, self.head_weight)
+        return F.linear(x_BTD, self.head_weight) if self.head is None else self.head(x_BTD)
 
     def hidden(
         self,

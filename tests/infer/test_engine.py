@@ -235,3 +235,19 @@ def test_an_engine_opens_a_model_folder(
     opened = Engine.open(tmp_path, device="cpu", precision="float32")
 
     assert opened.generate(PROMPTS, GREEDY) == engine.generate(PROMPTS, GREEDY)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+@pytest.mark.parametrize("tied_head", [True, False])
+def test_an_opened_engine_in_bfloat16_writes_what_the_model_computes(
+    tokenizer: Tokenizer, tmp_path: Path, family: str, tied_head: bool
+) -> None:
+    size = Size(2, 64, 32, CONTEXT)
+    shape = shape_of(size, vocab_size=tokenizer.vocab_size, family=family, tied_head=tied_head)
+    model = fresh(shape, seed=0).to(torch.bfloat16)
+    save_model(model.state_dict(), shape, tmp_path)
+    tokenizer.save(tmp_path)
+
+    opened = Engine.open(tmp_path, device="cpu", precision="bf16")
+
+    assert opened.generate(PROMPTS, LIVELY) == Engine(model, tokenizer).generate(PROMPTS, LIVELY)
