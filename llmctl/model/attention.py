@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Beyond this the scores, which plain products keep whole, outgrow the caches.
+# Beyond this the scores of plain products outgrow the caches.
 LONGEST_PLAIN = 512
+# Queries at a time: the keys behind the last of them are left out, up to half of all products.
+BLOCK = 128
 
 
 def takes_products(time: int, like: Tensor) -> bool:
@@ -31,7 +33,10 @@ def additive(mask: Tensor | None, time: int, like: Tensor) -> Tensor:
 def attend(
     q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, mask: Tensor | None, *, is_causal: bool
 ) -> Tensor:
-    """Softmax attention (B, N, T, H); a mask of numbers is added to the scores of products."""
+    """Softmax attention (B, N, T, H).
+
+    A mask of numbers is added to the scores of plain products; it lets no query see a later key.
+    """
     is_grouped = q_BNTH.shape[1] != k_BKSH.shape[1]
     if mask is None or mask.dtype == torch.bool:
         return F.scaled_dot_product_attention(
@@ -41,5 +46,11 @@ def attend(
         group = q_BNTH.shape[1] // k_BKSH.shape[1]
         k_BKSH = k_BKSH.repeat_interleave(group, dim=1)
         v_BKSH = v_BKSH.repeat_interleave(group, dim=1)
-    scores_BNTS = (q_BNTH * q_BNTH.shape[-1] ** -0.5) @ k_BKSH.mT
-    return torch.softmax(scores_BNTS + mask, dim=-1) @ v_BKSH
+    q_BNTH = q_BNTH * q_BNTH.shape[-1] ** -0.5
+    found: list[Tensor] = []
+    for start in range(0, q_BNTH.shape[2], BLOCK):
+        stop = start + BLOCK
+        scores_BNTS = q_BNTH[:, :, start:stop] @ k_BKSH[:, :, :stop].mT
+        shares_BNTS = torch.softmax(scores_BNTS + mask[..., start:stop, :stop], dim=-1)
+        found.append(shares_BNTS @ v_BKSH[:, :, :stop])
+    return torch.cat(found, dim=2)

@@ -5,7 +5,7 @@
 Peers run in `--python`, an environment with litgpt and transformers; nanoGPT is imported from
 `--nanogpt DIR`. Every peer is a loop of its own model, its own loss and AdamW over the same
 shape, in bfloat16 by autocast as their trainers do; ours is the command itself. FLOPs a token are
-equal but for the head (272 to 65).
+equal but for the head (272 to 65). Says too which share of a step it takes to load its batch.
 """
 
 import argparse
@@ -14,7 +14,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+from llmctl.data.batches import TokenStream, TrainingBatches
+from llmctl.data.tokenizer import Tokenizer
 
 SHAPES = {
     "10M": {"layers": 6, "heads": 6, "width": 384, "context": 256, "batch": 16},
@@ -49,6 +53,10 @@ def main() -> None:
         median = statistics.median(row)
         spread = f"[{min(row):,.0f}-{max(row):,.0f}]"
         print(f"{name:10} {median:8,.0f} tokens/s {spread:16} {median / best:.2f} x best peer")
+    shape = SHAPES[given.shape]
+    step = shape["batch"] * shape["context"] / statistics.median(rates["llmctl"])
+    load = loading(data, shape)
+    print(f"loading a batch takes {1e3 * load:.2f} ms of {1e3 * step:,.0f} ms: {load / step:.3%}")
 
 
 def ours(data: Path, shape: dict[str, int], given: argparse.Namespace) -> float:
@@ -61,6 +69,24 @@ def ours(data: Path, shape: dict[str, int], given: argparse.Namespace) -> float:
         place = [f"--workspace={data / 'workspace'}", f"--name=speed-{Path(name).name}"]
         done = subprocess.run([*command, *place], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["facts"]["tokens_per_second"])
+
+
+def loading(data: Path, shape: dict[str, int]) -> float:
+    """The median seconds that a batch takes to come, over a hundred steps."""
+    tokens = data / "workspace" / "tokens" / "train"
+    batches = TrainingBatches(
+        TokenStream(tokens / "train"),
+        context=shape["context"],
+        rows=shape["batch"],
+        end_of_text=Tokenizer.load(tokens).eos_id,
+        seed=0,
+    )
+    taken: list[float] = []
+    for step in range(100):
+        began = time.perf_counter()
+        batches.batch(step)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
 
 
 def peer_rate(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmctl.model.attention import additive, attend
+from llmctl.model.attention import BLOCK, additive, attend
 from llmctl.model.cache import KVCache
 from llmctl.model.transformer import Transformer, fresh, logical_matrices, row_mask
 from llmctl.shapes import Size, named_shape, shape_of
@@ -192,13 +192,14 @@ def test_every_parameter_learns_from_packed_rows(model: Transformer) -> None:
 @pytest.mark.parametrize("has_segments", [False, True])
 def test_plain_products_find_what_the_kernel_finds(kv_heads: int, has_segments: bool) -> None:
     torch.manual_seed(0)
-    queries = torch.randn(2, 4, 12, 8)
-    keys, values = torch.randn(2, 2, kv_heads, 12, 8)
-    segments = torch.tensor([[0] * 5 + [1] * 7, [0] * 12]) if has_segments else None
-    mask = row_mask(12, None, segments, torch.device("cpu"))
+    time = 2 * BLOCK + 5
+    queries = torch.randn(2, 4, time, 8)
+    keys, values = torch.randn(2, 2, kv_heads, time, 8)
+    segments = (torch.arange(time) > torch.tensor([[BLOCK + 3], [time]])) if has_segments else None
+    mask = row_mask(time, None, segments, torch.device("cpu"))
 
     kernel = attend(queries, keys, values, mask, is_causal=mask is None)
-    products = attend(queries, keys, values, additive(mask, 12, queries), is_causal=False)
+    products = attend(queries, keys, values, additive(mask, time, queries), is_causal=False)
 
     torch.testing.assert_close(products, kernel, atol=1e-6, rtol=1e-5)
 
