@@ -21,7 +21,7 @@ EVAL_ROWS = 64
 
 
 def main() -> None:
-    """Train until the time is up, score the whole held-out text, print one line of JSON."""
+    """Train until the time is up, score the held-out text, print one line of JSON."""
     job = json.loads(sys.argv[1])
     sys.path.insert(0, job["nanogpt"])
     from model import GPT, GPTConfig  # noqa: PLC0415
@@ -54,7 +54,7 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         steps, elapsed = steps + 1, time.perf_counter() - BEGAN
-    loss = score(model, data / "val.bin", context)
+    loss = score(model, data / "val.bin", context, job["eval_tokens"])
     tokens = len(np.memmap(data / "val.bin", dtype=np.uint16, mode="r"))
     print(
         json.dumps(
@@ -70,10 +70,10 @@ def main() -> None:
 
 
 @torch.no_grad()
-def score(model: Any, path: Path, context: int) -> float:
-    """The mean loss over all whole windows of a file."""
+def score(model: Any, path: Path, context: int, most: int) -> float:
+    """The mean loss over all whole windows of a file, or of its first tokens."""
     ids = np.fromfile(path, dtype=np.uint16).astype(np.int64)
-    windows = (len(ids) - 1) // context
+    windows = min(len(ids) - 1, most) // context
     total = 0.0
     for first in range(0, windows, EVAL_ROWS):
         starts = np.arange(first, min(first + EVAL_ROWS, windows)) * context

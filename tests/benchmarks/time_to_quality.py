@@ -1,12 +1,13 @@
 """What a stretch of wall time buys: `llmctl pretrain --minutes` beside nanoGPT's recipe.
 
     python tests/benchmarks/time_to_quality.py --bench BENCH --data shakespeare --seconds 16 \
-        --python PEERS/venv/bin/python --nanogpt PEERS/nanoGPT [--peer-seconds 80] [--seeds 3]
+        --python PEERS/venv/bin/python --nanogpt PEERS/nanoGPT [--peer-seconds 80] [--seeds 0,1,2]
 
 The clock runs from the start of the process to the final weights; evaluation is left out on both
-sides. Scores are over the whole held-out text, in windows that do not overlap. Ours is the command
-with its default recipe; the peer is nanoGPT's model with the recipe of its README (AdamW 1e-3,
-warm-up 100, cosine to 1e-4 over the same time, batch 12 or 8, gradient clip 1).
+sides. Scores are over the whole held-out text, or the first `--eval-tokens` of it, in windows that
+do not overlap. Ours is the command with its default recipe; the peer is nanoGPT's model with the
+recipe of its README (AdamW 1e-3, warm-up 100, cosine to 1e-4 over the same time, batch 12 or 8,
+gradient clip 1), in `--precision`.
 """
 
 import argparse
@@ -35,21 +36,22 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--nanogpt", type=Path)
     parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2", help="ours, by number; empty for none")
+    parser.add_argument("--eval-tokens", type=int, default=10**9)
     given = parser.parse_args()
-    for seed in range(given.seeds):
+    for seed in filter(None, given.seeds.split(",")):
         print(ours(given, seed), flush=True)
     if given.nanogpt:
         print(peer(given), flush=True)
 
 
-def ours(given: argparse.Namespace, seed: int) -> str:
+def ours(given: argparse.Namespace, seed: str) -> str:
     """One run of the command."""
     flags = [f"--{key}={value}" for key, value in SHAPES[given.data].items()]
     workspace = given.bench / given.data / "workspace"
     command = [sys.executable, "-m", "llmctl", "pretrain", "--json", "--force", *flags]
     command += [f"--seed={seed}", f"--minutes={given.seconds / 60}", "--name=quality"]
-    command += ["--eval-tokens=1e9"]
+    command += [f"--eval-tokens={given.eval_tokens}"]
     began = time.time()
     done = subprocess.run(
         [*command, f"--workspace={workspace}"], capture_output=True, text=True, check=True
@@ -68,6 +70,7 @@ def peer(given: argparse.Namespace) -> str:
         "batch": PEER_ROWS[given.data],
         "seconds": given.peer_seconds or given.seconds,
         "precision": given.precision,
+        "eval_tokens": given.eval_tokens,
     }
     worker = Path(__file__).with_name("quality_peer.py")
     done = subprocess.run(
