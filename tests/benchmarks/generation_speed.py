@@ -45,17 +45,21 @@ def main() -> None:
         return
     rates: dict[str, list[float]] = {}
     for _ in range(given.rounds):
-        for family in given.families.split(","):
-            one = [f"--bench={given.bench}", f"--family={family}", f"--precision={given.precision}"]
-            rates.setdefault(f"llmctl {family}", []).append(
-                last_number([sys.executable, str(Path(__file__)), *one])
-            )
-        rates.setdefault("litgpt", []).append(peer(given))
+        for name in (*given.families.split(","), "litgpt"):
+            rate = peer(given) if name == "litgpt" else started(name, given)
+            rates.setdefault(name, []).append(rate)
+            print(f"{name:8} {rate:6.0f}", file=sys.stderr, flush=True)
     best = statistics.median(rates["litgpt"])
     for name, row in rates.items():
         spread = f"[{min(row):.0f}-{max(row):.0f}]"
         median = statistics.median(row)
-        print(f"{name:14} {median:6.0f} tokens/s {spread:12} {median / best:.2f} x litgpt")
+        print(f"{name:8} {median:6.0f} tokens/s {spread:12} {median / best:.2f} x litgpt")
+
+
+def started(family: str, given: argparse.Namespace) -> float:
+    """The median rate of our engine, in a process of its own."""
+    flags = [f"--bench={given.bench}", f"--family={family}", f"--precision={given.precision}"]
+    return last_number([sys.executable, str(Path(__file__)), *flags])
 
 
 def ours(bench: Path, family: str, precision: Literal["bf16", "float32"]) -> float:

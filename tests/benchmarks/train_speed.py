@@ -43,11 +43,10 @@ def main() -> None:
     data = given.bench / DATA[given.shape]
     rates: dict[str, list[float]] = {}
     for _ in range(given.rounds):
-        rates.setdefault("llmctl", []).append(ours(data, SHAPES[given.shape], given))
-        for peer in given.peers.split(","):
-            rates.setdefault(peer, []).append(
-                peer_rate(given.python, peer, data, SHAPES[given.shape], given)
-            )
+        for name in ("llmctl", *given.peers.split(",")):
+            rate = rate_of(name, data, SHAPES[given.shape], given)
+            rates.setdefault(name, []).append(rate)
+            print(f"{name:10} {rate:8,.0f}", file=sys.stderr, flush=True)
     best = max(statistics.median(row) for name, row in rates.items() if name != "llmctl")
     for name, row in rates.items():
         median = statistics.median(row)
@@ -57,6 +56,13 @@ def main() -> None:
     step = shape["batch"] * shape["context"] / statistics.median(rates["llmctl"])
     load = loading(data, shape)
     print(f"loading a batch takes {1e3 * load:.2f} ms of {1e3 * step:,.0f} ms: {load / step:.3%}")
+
+
+def rate_of(name: str, data: Path, shape: dict[str, int], given: argparse.Namespace) -> float:
+    """The median rate of one run of ours or of a peer's."""
+    if name == "llmctl":
+        return ours(data, shape, given)
+    return peer_rate(given.python, name, data, shape, given)
 
 
 def ours(data: Path, shape: dict[str, int], given: argparse.Namespace) -> float:
