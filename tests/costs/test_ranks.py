@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from llmctl.costs.memory import Layout, memory
+from llmctl.costs.network import from_shape
+from llmctl.costs.ranks import FLOAT, Ranks, layer_values, rank_memory
+from llmctl.data.batches import Batch
+from llmctl.errors import ConfigError
+from llmctl.model.transformer import Transformer, fresh
+from llmctl.shapes import Shape, Size, named_shape, shape_of
+from llmctl.train.objectives import next_token
+
+SHAPE = named_shape("175b", vocab_size=50257)
+CONTEXT = 640
+
+
+def kept_bytes(model: Transformer) -> int:
+    """What autograd keeps of a row between forward and backward, weights left out."""
+    known = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        if value.untyped_storage().data_ptr() not in known:
+            kept[value.untyped_storage().data_ptr()] = value
+        return value
+
+    ids = torch.arange(CONTEXT + 1).remainder(model.shape.vocab_size)[None]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        next_token(model, Batch(ids[:, :-1], ids[:, 1:], None, CONTEXT))
+    return sum(one.untyped_storage().nbytes() for one in kept.values())
+
+
+def small_shape(family: str, layers: int) -> Shape:
+    return shape_of(Size(layers, 128, 32, CONTEXT), vocab_size=256, family=family)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_a_layer_keeps_what_autograd_keeps(family: str):
+    two, four = (kept_bytes(fresh(small_shape(family, depth), 0)) for depth in (2, 4))
+    shape = small_shape(family, 2)
+    measured = (four - two) / 2 / CONTEXT / FLOAT
+
+    # On a CPU an RMS norm is not fused, and keeps what it gave before the gain as well.
+    unfused = 2 * shape.width if shape.norm == "rms" else 0
+    assert measured == pytest.approx(layer_values(shape) + unfused, rel=0.01)
+
+
+def test_states_of_one_rank_are_masters_sums_and_averages():
+    parameters = SHAPE.parameters
+    need = rank_memory(SHAPE, precision="float32", optimizer="adamw")
+
+    assert need.parameters == 4 * parameters
+    assert need.optimizer == 8 * parameters
+    assert rank_memory(SHAPE, optimizer="adamw").parameters == 6 * parameters
+    assert rank_memory(SHAPE, optimizer="muon").optimizer < 0.51 * need.optimizer
+
+
+def test_rows_over_all_ranks_divide_the_states_and_hybrid_ones_by_a_machine():
+    whole = rank_memory(SHAPE, precision="float32", optimizer="adamw")
+    over = {
+        parallel: rank_memory(
+            SHAPE, Ranks(world_size=1024, parallel=parallel), precision="float32", optimizer="adamw"
+        )
+        for parallel in ("fsdp", "hsdp")
+    }
+
+    assert over["fsdp"].optimizer == pytest.approx(whole.optimizer / 1024)
+    assert over["hsdp"].optimizer == pytest.approx(whole.optimizer / 8)
+    assert over["fsdp"].activations == whole.activations
+    assert over["fsdp"].buffers > whole.buffers
+
+
+def test_offloaded_rows_lie_on_the_host_and_nowhere_else():
+    device = rank_memory(SHAPE, Ranks(world_size=64, parallel="fsdp"))
+    host = rank_memory(SHAPE, Ranks(world_size=64, parallel="fsdp", offload=True))
+
+    assert host.host == device.parameters + device.gradients + device.optimizer
+    assert host.total == host.activations + host.buffers
+
+
+def test_recomputing_more_keeps_less():
+    kept = [rank_memory(SHAPE, recompute=how).activations for how in ("none", "selective", "full")]
+
+    assert kept == sorted(kept, reverse=True)
+    assert kept[2] < kept[0] / 10
+
+
+def test_more_rows_and_a_longer_context_take_as_much_more():
+    one, four = (rank_memory(SHAPE, micro_rows=rows).activations for rows in (1, 4))
+
+    assert four == 4 * one
+
+
+def test_the_estimate_of_anybodys_training_has_the_same_states_but_for_float32_gradients():
+    ours = rank_memory(SHAPE, Ranks(world_size=1024, parallel="fsdp"), optimizer="adamw")
+    layout = Layout(gpus=1024, zero=3)
+    theirs = memory(from_shape(SHAPE, name="175b"), stage="pretrain", layout=layout).components
+
+    states = 1e9 * (theirs["weights"] + theirs["gradients"] + theirs["optimizer"])
+    per_parameter = (ours.parameters + ours.gradients + ours.optimizer) / states * 16
+    assert per_parameter == pytest.approx(4 + 4 + 4 + 8)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"world_size": 0}, {"world_size": 12, "parallel": "hsdp"}, {"offload": True}, {"each": 0},
+])  # fmt: skip
+def test_ranks_that_cannot_be_are_refused(wrong: dict[str, object]):
+    with pytest.raises(ConfigError):
+        Ranks(**wrong)  # pyright: ignore
