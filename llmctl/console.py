@@ -145,13 +145,17 @@ class Console:
         if self.is_json if is_data else self.is_quiet:
             return
         cells = [[str(cell) for cell in row] for row in rows]
+        is_plain = all(cell.isprintable() for row in cells for cell in row)
+        if is_data and is_plain and not sys.stdout.isatty():
+            _write(_aligned(title, columns, cells))
+            return
         is_headed = any(columns)
         grid = load("rich.table:Table")(
             box=None, pad_edge=False, header_style="dim", show_header=is_headed
         )
         for index, column in enumerate(columns):
-            is_number = all(NUMBER.fullmatch(row[index]) for row in cells)
-            grid.add_column(column, justify="right" if is_number else "left", overflow="fold")
+            justify = "right" if _holds_numbers(cells, index) else "left"
+            grid.add_column(column, justify=justify, overflow="fold")
         for row in cells:
             grid.add_row(*(_text((cell, "")) for cell in row))
         heading = [_text((title, "bold"))] if title else []
@@ -315,6 +319,34 @@ def _write(text: str) -> None:
         # The reader has seen enough. Python would complain once more as it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(READER_LEFT) from None
+
+
+def _holds_numbers(cells: Sequence[Sequence[str]], column: int) -> bool:
+    return all(NUMBER.fullmatch(row[column]) for row in cells)
+
+
+def _aligned(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table for a pipe, as Rich would write it: loading Rich takes 40 ms."""
+    lines = [*([columns] if any(columns) else []), *cells]
+    widths = [max((_columns(line[index]) for line in lines), default=0) for index, _ in
+              enumerate(columns)]  # fmt: skip
+    are_numbers = [_holds_numbers(cells, index) for index, _ in enumerate(columns)]
+
+    def told(line: Sequence[str]) -> str:
+        padded: list[str] = []
+        for cell, width, is_number in zip(line, widths, are_numbers, strict=True):
+            blank = " " * (width - _columns(cell))
+            padded.append(blank + cell if is_number else cell + blank)
+        return "  ".join(padded).rstrip()
+
+    return "".join(f"{line}\n" for line in [*([title] if title else []), *map(told, lines)])
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return load("rich.cells:cell_len")(text)
 
 
 def _twigs(branches: Sequence[Mapping[str, Any]]) -> Iterator[str]:

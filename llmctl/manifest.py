@@ -12,12 +12,12 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from llmctl.durable import checksum, fingerprint
 from llmctl.errors import WorkspaceError
+from llmctl.registry import load
 
 FOLDERS = {
     "corpus": "corpora",
@@ -163,12 +163,13 @@ def now() -> str:
 
 def provenance(started: str, device: str | None) -> dict[str, Any]:
     """When, by which versions and on what something was made."""
+    version = load("importlib.metadata:version")
     return {
         "started": started,
         "finished": now(),
-        "llmctl": metadata.version("llmctl"),
+        "llmctl": version("llmctl"),
         "python": platform.python_version(),
-        "torch": metadata.version("torch"),
+        "torch": version("torch"),
         "platform": platform.platform(),
         "commit": _commit(),
         "device": device or platform.machine(),

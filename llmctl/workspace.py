@@ -20,13 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from llmctl.durable import SEAL, checksum, damage, fingerprint, sync, write_durably
 from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.hub import fetch, is_hub_id
 from llmctl.manifest import FOLDERS, Artifact, Input, Manifest, now, provenance, seal_of
-from llmctl.registry import suggest
+from llmctl.registry import load, suggest
 
 MAKERS = {
     "corpus": "llmctl collect demo",
@@ -357,7 +355,7 @@ class Workspace:
         path = self.draft_path(kind, name)
         with self._lock(kind, f"{name}.{part}"):
             # Whoever comes first writes the plan; the others wait for it.
-            with FileLock(path.with_name(f"{name}.plan.lock"), timeout=60):
+            with load("filelock:FileLock")(path.with_name(f"{name}.plan.lock"), timeout=60):
                 before = self.unfinished(kind, name)
                 changed = differences(before, plan) if before else {}
                 if changed:
@@ -423,10 +421,10 @@ class Workspace:
         path = self.draft_path(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         owner = path.with_name(f"{path.name}.owner")
-        lock = FileLock(path.with_name(f"{path.name}.lock"))
+        lock = load("filelock:FileLock")(path.with_name(f"{path.name}.lock"))
         try:
             lock.acquire(timeout=0)
-        except Timeout as error:
+        except load("filelock:Timeout") as error:
             who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
             raise WorkspaceError(
                 f"{FOLDERS[kind]}/{name} is being made by {who}",

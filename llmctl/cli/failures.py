@@ -5,7 +5,6 @@ Knows nothing of how it is shown.
 
 import contextlib
 import errno
-import tempfile
 import traceback
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from llmctl.errors import (
     TrainingError,
     WorkspaceError,
 )
+from llmctl.registry import load
 
 BUG = 1
 LONGEST_MESSAGE = 300
@@ -99,7 +99,7 @@ def _bug(error: BaseException) -> Failure:
     message = f"this is a bug in llmctl: {type(error).__name__}: {error}"[:LONGEST_MESSAGE]
     hint = "`--debug` shows the traceback"
     with contextlib.suppress(OSError):
-        handle = tempfile.NamedTemporaryFile(  # noqa: SIM115
+        handle = load("tempfile:NamedTemporaryFile")(
             "w", prefix="llmctl-", suffix=".traceback", delete=False, encoding="utf-8"
         )
         with handle:

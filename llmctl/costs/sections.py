@@ -3,25 +3,29 @@
 Knows no terminal: `stages/estimate_cost.py` prints what this returns.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmctl.costs import throughput
 from llmctl.costs.accelerators import accelerators
-from llmctl.costs.budget import Affordable
 from llmctl.costs.energy import country
 from llmctl.costs.estimate import Estimate, Plan, estimate
 from llmctl.costs.flops import ADAPTED, adapter_parameters
 from llmctl.costs.memory import fits, memory, smallest_layouts
 from llmctl.costs.prices import Prices
 from llmctl.costs.project import PRETRAIN_RUNS, Line, project
-from llmctl.costs.published_runs import Published
-from llmctl.costs.quantity import Quantity
 from llmctl.costs.scaling import SOURCE as LOSS_SOURCE
-from llmctl.costs.story import Story
 from llmctl.figures import count
 from llmctl.registry import load
+
+if TYPE_CHECKING:
+    from llmctl.costs.budget import Affordable
+    from llmctl.costs.published_runs import Published
+    from llmctl.costs.quantity import Quantity
+    from llmctl.costs.story import Story
 
 ALTERNATIVES = ("A100-SXM-80GB", "H100-SXM-80GB", "B200-SXM")
 VERBS = {
@@ -114,7 +118,7 @@ def memories(result: Estimate) -> Section:
     adapter = adapter_parameters(plan.network, plan.rank)
     adapter = adapter if plan.stage in ADAPTED else 0.0
     one = memory(
-        plan.network, stage=plan.stage, layout=replace(plan.layout, gpus=1),
+        plan.network, stage=plan.stage, layout=replace(plan.layout, gpus=1, zero=0, tp=1, pp=1),
         adapter_parameters=adapter,
     )  # fmt: skip
     if not fits(one, chip):
