@@ -46,21 +46,26 @@ FILLERS = re.compile(
 # What a chip without a measured matmul rate is taken to reach where its vendor has no other that
 # was measured: A100 87 %, B200 78 %. AMD's three reach 51 to 63 %.
 USUAL_CEILING = 0.83
+# GB/s one way where none is listed: PCIe 4.0 with 100 Gb/s a card, or links as an A100's.
+PLAIN_LINKS, FAST_LINKS = (32.0, 12.5), (300.0, 25.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
     """One chip as programs see it (a card, a superchip's GPU, a TPU chip).
 
-    `memory` in GB, `bandwidth` in GB/s, `tdp` and `wall` in W (`wall` is measured, host included),
-    `peaks` dense in TFLOP/s, `matmul` the measured rate in bf16, `steady` the best published
-    share of the peak that training reached, where one is known.
+    `memory` in GB, `bandwidth` in GB/s, `link` and `network` in GB/s one way between the chips of a
+    machine and between machines (None where unknown), `tdp` and `wall` in W (`wall` is measured,
+    host included), `peaks` dense in TFLOP/s, `matmul` the measured rate in bf16, `steady` the best
+    published share of the peak that training reached, where one is known.
     """
 
     name: str
     vendor: str
     memory: float
     bandwidth: float
+    link: float | None
+    network: float | None
     tdp: float | None
     wall: float | None
     peaks: dict[Precision, float]
@@ -110,6 +115,12 @@ class Accelerator:
             if one.vendor == self.vendor and one.matmul
         ]
         return sum(siblings) / len(siblings) if siblings else USUAL_CEILING
+
+    @property
+    def links(self) -> tuple[float, float]:
+        """Bytes a second one way: between the chips of a machine, and between machines."""
+        usual = FAST_LINKS if self.has_fast_links else PLAIN_LINKS
+        return (self.link or usual[0]) * 1e9, (self.network or usual[1]) * 1e9
 
     @property
     def has_fast_links(self) -> bool:
@@ -177,6 +188,8 @@ def _accelerator(row: Row) -> Accelerator:
         vendor=row["vendor"],
         memory=float(row["memory_gb"]),
         bandwidth=float(row["bandwidth_gbs"]),
+        link=number(row, "link_gbs"),
+        network=number(row, "network_gbs"),
         tdp=number(row, "tdp_w"),
         wall=number(row, "wall_w"),
         peaks=peaks,

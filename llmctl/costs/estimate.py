@@ -26,6 +26,7 @@ from llmctl.costs.network import Network
 from llmctl.costs.prices import Price, Prices, Tier
 from llmctl.costs.profiles import Setting, profile
 from llmctl.costs.quantity import Quantity, around, exact
+from llmctl.costs.step_time import slowdown, step_time
 from llmctl.costs.throughput import Knobs, Rate
 from llmctl.errors import ConfigError
 from llmctl.registry import suggest
@@ -43,11 +44,11 @@ MIXTURE_DOUBT = 1.15
 class Plan:
     """What is to be trained, on what, and what is known of it already.
 
-    `tokens` are those that pass the network, epochs included. Of `gpus` and `days` one at most;
-    with `days` the GPUs are found. `mfu` and `tokens_per_second` (over all GPUs) are measured
-    rates, `profile` names a measured stack; a plan has one of them at most. `goodput` is the share
-    of the time that it trains, `price` US dollars a GPU-hour. `doubt` widens the interval; `knobs`
-    are those of the prior.
+    `tokens` are those that pass the network, epochs included, `batch_tokens` those of a step. Of
+    `gpus` and `days` one at most; with `days` the GPUs are found. `mfu` and `tokens_per_second`
+    (over all GPUs) are measured rates, `profile` names a measured stack; a plan has one of them at
+    most. `goodput` is the share of the time that it trains, `price` US dollars a GPU-hour. `doubt`
+    widens the interval; `knobs` are those of the prior.
     """
 
     network: Network
@@ -61,6 +62,7 @@ class Plan:
     mfu: float | None = None
     tokens_per_second: float | None = None
     profile: str | None = None
+    batch_tokens: float | None = None
     goodput: float | None = None
     api: str | None = None
     price: float | None = None
@@ -123,20 +125,7 @@ def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
     if plan.goodput is not None:
         rate = replace(rate, goodput=plan.goodput)
     hours = _gpu_hours(plan, work, rate)
-    layout = choose_layout(
-        plan.network,
-        plan.chip,
-        stage=plan.stage,
-        gpus=gpus,
-        adapter_parameters=adapter,
-        wish=replace(plan.layout, gpus=gpus),
-    )
-    shown = layout or tightest_layout(
-        plan.network,
-        stage=plan.stage,
-        wish=replace(plan.layout, gpus=gpus),
-        adapter_parameters=adapter,
-    )
+    layout, shown = _layout(plan, gpus, adapter)
     need = memory(plan.network, stage=plan.stage, layout=shown, adapter_parameters=adapter)
     rent = _rent(plan, prices)
     notes = tuple(_notes(plan, rate, need))
@@ -154,6 +143,14 @@ def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
         rent=rent,
         notes=notes,
     )
+
+
+def _layout(plan: Plan, gpus: int, adapter: float) -> tuple[Layout | None, Layout]:
+    """The simplest layout that fits, with what is wished for in it; and it, or the tightest."""
+    wish = replace(plan.layout, gpus=gpus)
+    kind: dict[str, Any] = {"stage": plan.stage, "adapter_parameters": adapter, "wish": wish}
+    layout = choose_layout(plan.network, plan.chip, gpus=gpus, **kind)
+    return layout, layout or tightest_layout(plan.network, **kind)
 
 
 def _figures(
@@ -213,7 +210,7 @@ def api_price(plan: Plan, prices: Prices) -> Quantity:
 
 
 def _check(plan: Plan) -> None:
-    for name in ("tokens", "days", "gpus", "tokens_per_second", "price"):
+    for name in ("tokens", "days", "gpus", "tokens_per_second", "batch_tokens", "price"):
         value = getattr(plan, name)
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"`{name}` cannot be {value:g}", hint="say a number above zero")
@@ -240,6 +237,12 @@ def _check(plan: Plan) -> None:
             raise ConfigError(
                 f"`{name}` cannot be {value:g}", hint=f"it is between {least:g} and {most:g}{more}"
             )
+    if plan.batch_tokens is not None and plan.batch_tokens < plan.network.context:
+        raise ConfigError(
+            f"a step of {plan.batch_tokens:,.0f} tokens holds no sequence of"
+            f" {plan.network.context:,}",
+            hint="say more `--batch-tokens`, or a shorter `--context`",
+        )
     check_layout(plan.network, plan.layout)
 
 
@@ -306,7 +309,32 @@ def _rate(plan: Plan, work: Flops, gpus: int) -> Rate:
         year=plan.year,
         knobs=plan.knobs,
     )
-    return throughput.for_stage(rate, plan.stage)
+    rate = throughput.with_attention(rate, work.attention_share)
+    return _laid_out(throughput.for_stage(rate, plan.stage), plan, work, gpus)
+
+
+def _laid_out(rate: Rate, plan: Plan, work: Flops, gpus: int) -> Rate:
+    """The prior where the layout is not the one that would have been taken."""
+    usual = replace(plan.layout, gpus=gpus, zero=0, tp=1, pp=1, recompute="none")
+    if replace(plan.layout, gpus=gpus) == usual:
+        return rate
+    adapter = flops_of.adapter_parameters(plan.network, plan.rank)
+    traits: dict[str, Any] = {
+        "flops_per_token": work.model / plan.tokens,
+        "precision": rate.precision,
+        "batch_tokens": plan.batch_tokens,
+    }
+    wished, reference = (
+        step_time(plan.network, plan.chip, _layout(one, gpus, adapter)[1], **traits)
+        for one in (plan, replace(plan, layout=usual))
+    )
+    factor, spread = slowdown(wished, reference)
+    return replace(
+        rate,
+        mfu=rate.mfu / factor,
+        spread=math.hypot(rate.spread, spread),
+        why=(*rate.why, f"x {1 / factor:.2f} for the layout"),
+    )
 
 
 def _setting(plan: Plan, gpus: int) -> Setting:

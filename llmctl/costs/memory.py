@@ -15,19 +15,25 @@ from llmctl.costs.flops import ADAPTED, Recompute, Stage
 from llmctl.costs.network import Network
 from llmctl.errors import ConfigError
 
-Optimizer = Literal["adamw", "adamw-8bit", "adamw-bf16", "muon"]
+Optimizer = Literal["adamw", "adamw-8bit", "adamw-bf16", "adamw-bf16-8bit", "adamw-paged", "muon"]
 
-# Bytes a trained parameter: weight, gradient, master and moments.
+# Bytes a trained parameter: weight, gradient, master and moments. With `bf16` there is no float32
+# master; what is paged waits in the host's memory.
 STATES: Mapping[Optimizer, tuple[float, float, float]] = {
     "adamw": (2, 2, 12),
     "adamw-8bit": (2, 2, 6),
     "adamw-bf16": (2, 2, 4),
+    "adamw-bf16-8bit": (2, 2, 2),
+    "adamw-paged": (2, 2, 0),
     "muon": (2, 2, 8),
 }
 # NF4 with its absolute maxima per block of 64; 0.52 where these are quantised again.
 NF4_BYTES = 0.56
 # Logits in 16 bits, in float32 for the loss, and their gradient.
 LOGIT_BYTES = 8
+# Hugging Face's loss, not fused: shifted copies and log-probabilities in float32 as well. And what
+# PEFT widens to float32 beside four-bit weights: the embedding and the head.
+UNFUSED_LOGIT_BYTES, WIDENED = 18, 2
 # litgpt's QLoRA against its LoRA at equal length: weights unpacked for each product stay a while.
 QLORA_ACTIVATIONS = 1.3
 # The CUDA context, collectives and kernels; and what the allocator loses between its blocks.
@@ -41,6 +47,7 @@ class Layout:
     """How a run is laid over its GPUs. `micro_batch` counts sequences on a GPU at a time.
 
     `loads_whole`: every GPU holds all weights before they are cut, as older frameworks load.
+    `in_backward`: each gradient is used and dropped as soon as it is there.
     """
 
     gpus: int = 1
@@ -52,6 +59,7 @@ class Layout:
     optimizer: Optimizer = "adamw"
     chunked_loss: bool = False
     loads_whole: bool = False
+    in_backward: bool = False
 
     def __post_init__(self) -> None:
         for name in ("gpus", "tp", "pp", "micro_batch"):
@@ -90,10 +98,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """GB per GPU by component, and while weights are loaded; `total` is the allocator's peak."""
+    """GB per GPU by component, and while weights are loaded; `total` is the allocator's peak.
+
+    `reserve` is what a stack holds besides that is not tuned for memory.
+    """
 
     components: Mapping[str, float]
     loading: float = 0.0
+    reserve: float = 0.0
 
     @property
     def total(self) -> float:
@@ -102,8 +114,9 @@ class Memory:
 
     @property
     def needed(self) -> float:
-        """What the card must have."""
-        return self.total * FRAGMENTATION + CONTEXT_GB
+        """What the card must have, to be on the safe side."""
+        peak = max(sum(self.components.values()) + self.reserve, self.loading)
+        return peak * FRAGMENTATION + CONTEXT_GB
 
 
 def check_layout(network: Network, layout: Layout) -> None:
@@ -138,7 +151,8 @@ def memory(
         components["frozen weights"] = frozen / (layout.replicas if layout.zero == 3 else 1)
     name = "adapters" if stage in ADAPTED else "weights"
     components[name] = weight * trained / (layout.replicas if layout.zero == 3 else 1)
-    components["gradients"] = gradient * trained / (layout.replicas if layout.zero >= 2 else 1)
+    kept = trained / network.layers if layout.in_backward else trained
+    components["gradients"] = gradient * kept / (layout.replicas if layout.zero >= 2 else 1)
     components["optimizer"] = moments * trained / (layout.replicas if layout.zero >= 1 else 1)
     if stage == "prefer":
         reference = 2.0 * held
@@ -146,8 +160,10 @@ def memory(
     if layout.zero == 3 and layout.replicas > 1:
         # Two layers are gathered at a time, the one at work and the next, and the tables always.
         each = NF4_BYTES if stage == "qlora" else 2.0
-        layers = 2 * each * (network.total - tables) / network.layers
-        components["gathered layers"] = (layers + 2.0 * tables) / shared
+        layer = (network.total - tables) / network.layers
+        # And what is trained has the gradients of the one at work.
+        gradients = 0.0 if stage in ADAPTED else gradient * layer
+        components["gathered layers"] = (2 * each * layer + gradients + 2.0 * tables) / shared
     components["activations"] = _activations(network, layout) * (
         QLORA_ACTIVATIONS if stage == "qlora" and layout.recompute == "none" else 1
     )
@@ -155,7 +171,12 @@ def memory(
     loading = 0.0
     if layout.loads_whole and layout.zero == 3:
         loading = 2 * network.total * (1 + 1 / layout.replicas) / 1e9
-    return Memory({key: value / 1e9 for key, value in components.items()}, loading)
+    reserve = 0.0
+    if not layout.chunked_loss:
+        reserve = _logits(network, layout) * (UNFUSED_LOGIT_BYTES / LOGIT_BYTES - 1)
+    if stage == "qlora":
+        reserve += WIDENED * tables / shared
+    return Memory({key: value / 1e9 for key, value in components.items()}, loading, reserve / 1e9)
 
 
 def layer_bytes_per_token(network: Network) -> float:
@@ -211,7 +232,8 @@ def choose_layout(
     `wish` holds what the user has said of it already.
     """
     wish = wish or Layout()
-    for layout in _layouts(gpus, wish, network):
+    least = _least_gpus(network, chip, stage=stage, wish=wish)
+    for layout in _layouts(gpus, wish, network, least=least):
         need = memory(network, stage=stage, layout=layout, adapter_parameters=adapter_parameters)
         if fits(need, chip):
             return layout
@@ -237,7 +259,9 @@ def smallest_layouts(
 ) -> list[tuple[Layout, Memory]]:  # fmt: skip
     """For each way to cut a model (none, ZeRO, tensor and pipeline) the fewest GPUs for it."""
     found: dict[tuple[str, str], tuple[Layout, Memory]] = {}
-    for layout in _layouts(None, wish or Layout(), network):
+    wish = wish or Layout()
+    least = _least_gpus(network, chip, stage=stage, wish=wish)
+    for layout in _layouts(None, wish, network, least=least):
         way = "ZeRO" if layout.zero else "cut" if layout.tp * layout.pp > 1 else "whole"
         key = (way, layout.recompute)
         if key in found:
@@ -248,8 +272,19 @@ def smallest_layouts(
     return sorted(found.values(), key=lambda pair: pair[0].gpus)
 
 
-def _layouts(gpus: int | None, wish: Layout, network: Network) -> Iterator[Layout]:
+def _least_gpus(network: Network, chip: Accelerator, *, stage: Stage, wish: Layout) -> float:
+    """Fewer cannot even hold the states: most counts need no closer look."""
+    each = sum(STATES[wish.optimizer])
+    if stage in ADAPTED:
+        each = NF4_BYTES if stage == "qlora" else 2.0
+    return each * network.total / (chip.memory * 1e9)
+
+
+def _layouts(
+    gpus: int | None, wish: Layout, network: Network, *, least: float = 0
+) -> Iterator[Layout]:
     counts = [gpus] if gpus else [2**power for power in range(15)]
+    counts = [count for count in counts if count >= least]
     recomputes: list[Recompute] = ["none", "full"]
     if wish.recompute != "none":
         recomputes = [wish.recompute]
@@ -264,7 +299,7 @@ def _cuts(gpus: int, wish: Layout, network: Network) -> Iterator[tuple[int, int,
     zeros = [wish.zero] if wish.zero else [0, 1, 2, 3]
     for pp, tp, zero in itertools.product(pipeline, tensor, zeros):
         cut = tp * pp
-        is_whole = gpus % cut == 0 and tp <= NODE and pp <= network.layers
+        is_whole = gpus % cut == 0 and tp <= max(NODE, wish.tp) and pp <= network.layers
         is_divided = not network.is_exact or network.heads % tp == 0
         # ZeRO over one replica divides nothing; stages 2 and 3 do not go with a pipeline.
         is_useful = zero == 0 or (gpus // cut > 1 and not (zero >= 2 and pp > 1))

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from llmctl.costs.accelerators import Accelerator, Precision, accelerator
-from llmctl.costs.flops import Recompute, Stage, training_flops
+from llmctl.costs.flops import Flops, Recompute, Stage, training_flops
 from llmctl.costs.network import from_counts
+from llmctl.costs.step_time import RECOMPUTE_TIME
 from llmctl.costs.tables import Row, number, rows
-from llmctl.costs.throughput import Knobs, Rate, prior
+from llmctl.costs.throughput import Rate, prior, with_attention
 from llmctl.errors import ConfigError
 from llmctl.registry import suggest
 
@@ -65,9 +66,16 @@ class Setting:
             active=self.active,
             gpus=1,
             precision=self.precision,
-            knobs=Knobs(),
         )
-        return replace(rate, goodput=1.0)
+        rate = with_attention(rate, self.work.attention_share)
+        slowed = RECOMPUTE_TIME[self.recompute or "none"]
+        return replace(rate, mfu=rate.mfu / slowed, goodput=1.0)
+
+    @property
+    def work(self) -> Flops:
+        """The FLOPs of a token, for a network of which only the size is known."""
+        network = from_counts(self.total, active=self.active, context=self.context)
+        return training_flops(network, stage=self.stage, tokens=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +134,9 @@ def _sample(row: Row) -> Sample:
     if row["precision"]:
         precision = "fp8" if row["precision"] == "fp8" else "bf16"
     recompute: Recompute | None = None
-    if row["recompute"]:
-        recompute = "none" if row["recompute"] == "none" else "full"
+    for one in RECOMPUTE_TIME:
+        if row["recompute"] == one:
+            recompute = one
     setting = Setting(
         stage=stage,
         active=float(row["active"]),
@@ -140,16 +149,10 @@ def _sample(row: Row) -> Sample:
         year=int(row["year"]),
     )
     per_second = number(row, "tokens_per_second_per_gpu") or 0.0
-    achieved = per_second * flops_per_token(setting)
+    achieved = per_second * setting.work.model
     return Sample(
         row["stack"],
         row["model"],
         setting,
         math.log(achieved / setting.simple_rate.flops_per_second),
     )
-
-
-def flops_per_token(setting: Setting) -> float:
-    """Model FLOPs of a token, for a network of which only the size is known."""
-    network = from_counts(setting.total, active=setting.active, context=setting.context)
-    return training_flops(network, stage=setting.stage, tokens=1).model

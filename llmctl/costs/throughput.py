@@ -4,8 +4,10 @@ The prior is a product that can be said in a breath. A single node with a model 
 parameters or more reaches the best share of the peak that is published for its chip (for chips
 without one: two thirds of their matmul rate, less where memory is slow for the FLOPs). Smaller
 models lose `small` per factor of ten; spreading over 128 GPUs or more loses `cluster`, in equal
-steps per doubling from 8 on. What is lost to failures, restarts and evaluation is goodput, and
-published. The two knobs and the spread are fitted by `tests/benchmarks/cost_score.py`.
+steps per doubling from 8 on, and less the wider a model is: what a layer sends grows with its
+width, what it computes with the square, so that the loss falls as the cube root of the size. What
+is lost to failures, restarts and evaluation is goodput, and published. The two knobs and the spread
+are fitted by `tests/benchmarks/cost_score.py`.
 """
 
 import math
@@ -30,6 +32,9 @@ BILLION = 1e9
 NODE_GOODPUT, CLUSTER_GOODPUT, EARLY_GOODPUT, EARLY_YEAR = 0.97, 0.86, 0.7, 2021
 # FP8 against bf16: 1.28 (torchtitan, Llama 3.1 8B), 1.08 to 1.35 (llm-foundry); fp4: MLPerf v5.1.
 SPEED = {"bf16": 1.0, "fp16": 1.0, "fp8": 1.3, "fp4": 1.6, "tf32": 1.0, "fp32": 1.0}
+# Attention against matrix products in 16 bits: FlashAttention-2 reaches 335 of 989 TFLOP/s on an
+# H100 (arXiv 2307.08691), training 420. It gains nothing from fp8.
+ATTENTION_SPEED = 0.8
 PCIE_SHARE = 0.6  # L40S in MLPerf v4.0, against its formula
 # Against pre-training on the same chips: LoRA has no gradients of the weights to share (47 MLPerf
 # runs); QLoRA unpacks its weights and computes activations twice (70B on five kinds of machines).
@@ -43,9 +48,9 @@ STAGE_DOUBT: Mapping[Stage, float] = {
 class Knobs:
     """What was fitted: natural logarithms."""
 
-    small: float = 0.39
-    cluster: float = 0.37
-    spread: float = 0.37
+    small: float = 0.30
+    cluster: float = 0.57
+    spread: float = 0.32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,14 @@ def spread_out(gpus: float) -> float:
     return min(max(share, 0.0), 1.0)
 
 
+def lost_by_spreading(active: float, gpus: float) -> float:
+    """What a model of that size on so many GPUs loses, as a share of what one of a billion does.
+
+    All of it from 128 GPUs on; a model is about as wide as the cube root of its size.
+    """
+    return spread_out(gpus) * min(1.0, (BILLION / active) ** (1 / 3))
+
+
 def goodput_of(gpus: float, year: int | None) -> float:
     """The share of the time that is steady training."""
     is_early = year is not None and year <= EARLY_YEAR
@@ -106,7 +119,7 @@ def prior(
     used = chip.precision(precision)
     share, origin = best_share(chip)
     small = math.exp(-knobs.small * max(0.0, math.log10(BILLION / active)))
-    apart = math.exp(-knobs.cluster * spread_out(gpus))
+    apart = math.exp(-knobs.cluster * lost_by_spreading(active, gpus))
     is_half = used in ("bf16", "fp16")
     peak = chip.peak(used)
     share_of_peak = share * SPEED[used]
@@ -131,6 +144,16 @@ def prior(
         source="prior",
         why=tuple(why),
     )
+
+
+def with_attention(rate: Rate, share: float) -> Rate:
+    """The rate where attention over the context has that share of the FLOPs.
+
+    If products alone took 1, both take 1 - share and share over attention's own speed.
+    """
+    slowed = 1 / (1 + share * (SPEED[rate.precision] / ATTENTION_SPEED - 1))
+    told = (f"x {slowed:.2f} for attention over the context",) if slowed < 0.995 else ()
+    return replace(rate, mfu=rate.mfu * slowed, why=(*rate.why, *told))
 
 
 def for_stage(rate: Rate, stage: Stage) -> Rate:

@@ -95,7 +95,11 @@ class EstimateCost:
         None, help="Measured seconds a step, with --batch-tokens", panel="Machine", rare=True
     )
     batch_tokens: int | None = knob(
-        None, help="Tokens a step, with --step-time", panel="Machine", parse=parse_count, rare=True
+        None,
+        help="Tokens a step (default: usual for the size)",
+        panel="Machine",
+        parse=parse_count,
+        rare=True,
     )
     profile: str | None = knob(
         None, help="A measured stack: llm-foundry, torchtitan, maxtext, megatron, mlperf",
@@ -116,9 +120,9 @@ class EstimateCost:
     tp: int = knob(1, help="Tensor parallel over so many GPUs", panel="Machine", rare=True)
     pp: int = knob(1, help="Pipeline stages", panel="Machine", rare=True)
     micro_batch: int = knob(1, help="Sequences a GPU at a time", panel="Machine", rare=True)
-    optimizer: Literal["adamw", "adamw-8bit", "adamw-bf16", "muon"] = knob(
-        "adamw", help="What the states in memory are of", panel="Machine", rare=True
-    )
+    optimizer: Literal[
+        "adamw", "adamw-8bit", "adamw-bf16", "adamw-bf16-8bit", "adamw-paged", "muon"
+    ] = knob("adamw", help="What the states in memory are of", panel="Machine", rare=True)
     budget: float | None = knob(
         None, help="USD: the largest sensible model for it, instead", panel="Money"
     )
@@ -305,6 +309,7 @@ def _plan(config: EstimateCost, notes: list[str], *, network: Network | None = N
         mfu=config.mfu,
         tokens_per_second=_measured_rate(config),
         profile=config.profile,
+        batch_tokens=config.batch_tokens,
         goodput=config.goodput,
         api=config.api,
         price=config.price,
@@ -345,10 +350,12 @@ def _chip(config: EstimateCost, notes: list[str]) -> Accelerator:
 
 
 def _measured_rate(config: EstimateCost) -> float | None:
-    if (config.step_time is None) != (config.batch_tokens is None):
-        raise ConfigError("`--step-time` and `--batch-tokens` go together")
-    if config.step_time is None or config.batch_tokens is None:
+    if config.step_time is None:
         return config.tokens_per_second
+    if config.batch_tokens is None:
+        raise ConfigError(
+            "`--step-time` alone says no rate", hint="say with `--batch-tokens` how many a step has"
+        )
     if config.step_time <= 0:
         raise ConfigError(f"a step of {config.step_time:g} seconds makes no sense")
     return config.batch_tokens / config.step_time

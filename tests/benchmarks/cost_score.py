@@ -24,10 +24,10 @@ from llmctl.costs.batch import plan_of
 from llmctl.costs.energy import wall_power
 from llmctl.costs.estimate import Plan, estimate
 from llmctl.costs.flops import adapter_parameters
-from llmctl.costs.memory import Layout, memory
+from llmctl.costs.memory import Layout, Memory, Optimizer, fits, memory
 from llmctl.costs.network import from_counts, published
 from llmctl.costs.tables import Row, read
-from llmctl.costs.throughput import BILLION, Knobs, spread_out
+from llmctl.costs.throughput import BILLION, Knobs, lost_by_spreading
 
 # Runs of one team and stack say the same thing several times.
 FAMILIES = {
@@ -97,8 +97,8 @@ def fit(cases: Sequence[Case]) -> Knobs:
 def features_of(case: Case) -> tuple[float, float]:
     """What the knobs are multiplied with: how small the model is, how spread out the run."""
     gpus = estimate(case.plan).gpus
-    small = max(0.0, math.log10(BILLION / case.plan.network.active))
-    return small, spread_out(gpus)
+    active = case.plan.network.active
+    return max(0.0, math.log10(BILLION / active)), lost_by_spreading(active, gpus)
 
 
 def held_out(cases: Sequence[Case]) -> dict[str, tuple[float, float, float]]:
@@ -286,8 +286,8 @@ STEPS = (
 )  # fmt: skip
 
 
-def memory_of(row: Row) -> float | None:
-    """GiB predicted for a row that says enough; None for one that does not."""
+def memory_of(row: Row) -> Memory | None:
+    """What is predicted for a row that says enough; None for one that does not."""
     if not row["micro_batch"] or row["method"] == "adapter":
         return None
     note, source = row["note"].casefold(), row["source"]
@@ -317,7 +317,8 @@ def memory_of(row: Row) -> float | None:
         recompute="none"
         if (step is not None and step < 4) or (is_litgpt and not is_sharded)
         else "full",
-        optimizer="adamw-bf16" if "torchtune" in source else "adamw",
+        optimizer=_optimizer(source, step),
+        in_backward=step is not None and 5 <= step < 8,
         loads_whole=is_litgpt and is_sharded,
         chunked_loss="torchtune" in source and (step is None or step >= 3),
     )
@@ -327,8 +328,13 @@ def memory_of(row: Row) -> float | None:
         return None  # "memory-saving optimizer settings", not said which
     adapters = float(row["trainable_params"] or 0) or adapter_parameters(network, 8)
     adapters = adapters if stage != "full" else 0.0
-    need = memory(network, stage=stage, layout=layout, adapter_parameters=adapters)
-    return need.total * 1e9 / (1e9 if is_litgpt else 2**30)
+    return memory(network, stage=stage, layout=layout, adapter_parameters=adapters)
+
+
+def _optimizer(source: str, step: int | None) -> Optimizer:
+    if "torchtune" not in source:
+        return "adamw"
+    return "adamw-bf16-8bit" if step == 7 else "adamw-bf16"
 
 
 def report_memory(data: Path) -> None:
@@ -336,10 +342,14 @@ def report_memory(data: Path) -> None:
     print("\n## Peak memory of fine-tuning\n")
     errors: dict[str, list[tuple[float, float]]] = {}
     misses: list[str] = []
+    alarms: list[str] = []
     for row in read(data / "finetune_memory_benchmarks.csv"):
-        guess = memory_of(row)
-        if guess is None:
+        need = memory_of(row)
+        if need is None:
             continue
+        guess = need.total * 1e9 / (1e9 if "litgpt" in row["source"] else 2**30)
+        if row["gpu"] and not fits(need, accelerator(row["gpu"])):
+            alarms.append(f"{row['model']} {row['method']} {row['gpu']} b{row['micro_batch']}")
         truth = float(row["peak_mem_gib"])
         kind = f"{row['source'].split(':')[0]}, {'one GPU' if row['n_gpus'] == '1' else 'several'}"
         errors.setdefault(kind, []).append((guess, truth))
@@ -353,6 +363,7 @@ def report_memory(data: Path) -> None:
         print(f"* {kind}: {len(pairs)} rows, median {told.median:.1%}, 90th percentile"
               f" {told.p90:.0%}")  # fmt: skip
     print("\nmisses beyond 15 %: " + "; ".join(misses))
+    print(f"of the {len(every)} that ran {len(alarms)} are said not to fit: {'; '.join(alarms)}")
 
 
 def main() -> None:

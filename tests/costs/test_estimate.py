@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -6,11 +7,12 @@ from hypothesis import strategies as st
 
 from llmctl.costs.accelerators import accelerator, accelerators
 from llmctl.costs.estimate import Plan, estimate
-from llmctl.costs.flops import training_flops
-from llmctl.costs.memory import Layout, fits, memory
+from llmctl.costs.flops import adapter_parameters, training_flops
+from llmctl.costs.memory import Layout, Optimizer, fits, memory
 from llmctl.costs.network import from_counts, published
 from llmctl.costs.prices import Prices
 from llmctl.costs.project import bill, project
+from llmctl.costs.tables import read
 from llmctl.errors import ConfigError
 
 UNITS = {
@@ -181,6 +183,56 @@ def test_full_tuning_of_7b_does_not_fit_one_card_of_80_gigabytes():
     need = memory(published("llama-2-7b"), stage="full", layout=Layout(recompute="full"))
 
     assert not fits(need, accelerator("A100-SXM-80GB"))
+
+
+OUT_OF_MEMORY = read(Path(__file__).parent / "out_of_memory.csv")
+
+
+@pytest.mark.parametrize(
+    "row", OUT_OF_MEMORY, ids=lambda row: f"{row['model']} {row['stage']} {row['context']}"
+)
+def test_what_ran_out_of_memory_is_not_said_to_fit(row: dict[str, str]):
+    network = published(row["model"]).with_context(int(row["context"]))
+    gpus = int(row["gpus"])
+    layout = Layout(
+        gpus=gpus,
+        zero=3 if gpus > 1 else 0,
+        micro_batch=int(row["micro_batch"]),
+        recompute=row["recompute"],  # pyright: ignore
+        optimizer=row["optimizer"],  # pyright: ignore
+        loads_whole=row["loads_whole"] == "yes",
+    )
+    adapters = adapter_parameters(network, int(row["rank"])) if row["rank"] else 0.0
+    # A plain number is a card of so many GB.
+    name = "A100-SXM-80GB" if row["gpu"].isdigit() else row["gpu"]
+    chip = accelerator(name)
+    if row["gpu"].isdigit():
+        chip = replace(chip, memory=float(row["gpu"]))
+
+    need = memory(network, stage=row["stage"], layout=layout, adapter_parameters=adapters)  # pyright: ignore
+    assert not fits(need, chip)
+
+
+def test_states_in_eight_bits_or_on_the_host_leave_room():
+    network = published("llama-2-7b")
+    kinds: list[Optimizer] = ["adamw", "muon", "adamw-8bit", "adamw-bf16-8bit", "adamw-paged"]
+    needs = [
+        memory(network, stage="full", layout=Layout(optimizer=kind)).components["optimizer"]
+        for kind in kinds
+    ]
+
+    assert needs == sorted(needs, reverse=True)
+    assert needs[-1] == 0
+
+
+def test_gradients_used_in_the_backward_pass_are_those_of_a_layer():
+    network = published("llama-2-7b")
+    kept, used = (
+        memory(network, stage="full", layout=Layout(in_backward=used)).components["gradients"]
+        for used in (False, True)
+    )
+
+    assert used == pytest.approx(kept / network.layers)
 
 
 @pytest.mark.parametrize("wrong", [
