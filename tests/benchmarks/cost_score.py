@@ -3,14 +3,17 @@
     python tests/benchmarks/cost_score.py --data ../shared/data
 
 A family (all Pythias, all of a vendor's series) is left out, the two knobs of the prior are fitted
-on the rest, and the family is predicted. Beside it stand 6ND at 30, 40 and 50 % of the dense peak.
+on the rest, and the family is predicted. Beside it stand 6ND at 30, 40 and 50 % of the dense peak
+and, with `--llm-analysis PYTHON`, the calculator of that name (see `cost_peer.py`).
 Intervals are bootstraps over families. Prints the tables of the README, and the misses.
 """
 
 import argparse
+import json
 import math
 import re
 import statistics
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +76,55 @@ def by_rule(case: Case, mfu: float) -> float:
     """GPU-hours by 6ND at so much of the dense 16-bit peak."""
     plan = case.plan
     return 6 * plan.network.active * plan.tokens / (plan.chip.half_peak * mfu * 3600)
+
+
+# The chips that llm-analysis ships, by our names.
+PEER_CHIPS = {
+    "A100-SXM-40GB": "a100-sxm-40gb", "A100-SXM-80GB": "a100-sxm-80gb",
+    "H100-SXM-80GB": "h100-sxm-80gb", "V100-SXM2-32GB": "v100-sxm-32gb",
+}  # fmt: skip
+
+
+def by_peer(cases: Sequence[Case], python: Path, efficiency: float) -> dict[str, float]:
+    """GPU-hours by llm-analysis at a share of the peak, where it knows the chip."""
+    runs: list[str] = []
+    for one in cases:
+        network, chip = one.plan.network, one.plan.chip.name
+        if chip in PEER_CHIPS and not network.is_mixture:
+            shape = {
+                name: getattr(network, name)
+                for name in ("layers", "heads", "width", "vocabulary", "context", "mlp_width")
+            }
+            rest = {"gpu": PEER_CHIPS[chip], "gpus": estimate(one.plan).gpus,
+                    "tokens": one.plan.tokens, "efficiency": efficiency}  # fmt: skip
+            runs.append(json.dumps({"name": one.name, **shape, **rest}))
+    told = subprocess.run(
+        [python, Path(__file__).parent / "cost_peer.py"], input="\n".join(runs),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = [json.loads(line) for line in told.stdout.splitlines()]
+    return {one["name"]: one["hours"] for one in found if one["hours"]}
+
+
+def report_peer(data: Path, python: Path) -> None:
+    """The runs that llm-analysis can say something of, by both."""
+    cases = pretraining_cases(data)
+    guesses = held_out(cases)
+    print("\n## Beside llm-analysis, on the runs whose chip it knows\n")
+    print("| | runs | median error | 90th percentile | median factor | within 1.5x |")
+    print("|---|---|---|---|---|---|")
+    told = {f"llm-analysis at {share:.0%}": by_peer(cases, python, share) for share in RULES}
+    known = [one for one in cases if all(one.name in hours for hours in told.values())]
+    told["llmctl, family held out"] = {one.name: guesses[one.name][1] for one in known}
+    told["6ND at 40%"] = {one.name: by_rule(one, 0.4) for one in known}
+    for name, hours in told.items():
+        got = score([(hours[one.name], one.hours) for one in known])
+        print(f"| {name} | {len(known)} | {got.median:.0%} | {got.p90:.0%} | {got.factor:.2f} |"
+              f" {got.within:.0%} |")  # fmt: skip
+    ours = [abs(math.log(guesses[one.name][1] / one.hours)) for one in known]
+    best = told["llm-analysis at 40%"]
+    theirs = [abs(math.log(best[one.name] / one.hours)) for one in known]
+    print(f"\npaired against llm-analysis at 40 %: p = {sign_flip(ours, theirs):.4f}")
 
 
 def fit(cases: Sequence[Case]) -> Knobs:
@@ -370,8 +422,12 @@ def main() -> None:
     """Print every table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    data = parser.parse_args().data
+    parser.add_argument("--llm-analysis", type=Path, help="a Python that has it")
+    given = parser.parse_args()
+    data = given.data
     report_pretraining(data)
+    if given.llm_analysis:
+        report_peer(data, given.llm_analysis)
     report_profiles()
     report_tuning(data)
     report_energy(data)
