@@ -159,6 +159,7 @@ def test_a_finished_model_tells_how_far_off_the_estimate_was(
     (("--changing-facts",), "retrieval with an API"),
     (("--examples", "20", "--no-production"), "prompting an API"),
     (("--no-own-data",), "prompting an API"),
+    (("--examples", "10000", "--queries-per-day", "5000"), "prompting an API"),
     (("--private", "--consistency", "--examples", "10000"), "LoRA on rented GPUs"),
     (("--consistency", "--examples", "10000"), "fine-tuning through an API"),
 ])  # fmt: skip

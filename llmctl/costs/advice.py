@@ -4,6 +4,7 @@ Tuning teaches manner: a format, a tone, a decision. Facts that change (a fare, 
 need retrieval or a tool, however many examples there are.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,7 +100,16 @@ def options(use: Use, prices: Prices) -> list[Option]:
     """
     found = list(_options(use, prices))
     prompting = found[0]
-    told = [replace(one, break_even=break_even(one, prompting)) for one in found]
+    cheapest = min(one.first_year(use).mid for one in found if not one.why_not)
+    told = [
+        replace(
+            one,
+            break_even=break_even(one, prompting),
+            # To cost ten times as much outweighs one criterion.
+            score=one.score - math.log10(one.first_year(use).mid / cheapest),
+        )
+        for one in found
+    ]
     return sorted(told, key=lambda one: (bool(one.why_not), -one.score, one.first_year(use).mid))
 
 

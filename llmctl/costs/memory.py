@@ -87,7 +87,7 @@ class Layout:
         return self.gpus // (self.tp * self.pp)
 
     def __str__(self) -> str:
-        parts = [f"{self.gpus} GPU{'s' * (self.gpus > 1)}"]
+        parts = [f"{self.gpus:,} GPU{'s' * (self.gpus > 1)}"]
         parts += [f"ZeRO-{self.zero}"] * bool(self.zero)
         parts += [f"TP {self.tp}"] * (self.tp > 1) + [f"PP {self.pp}"] * (self.pp > 1)
         parts += {"none": [], "selective": ["selective recompute"], "full": ["full recompute"]}[

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from llmctl.costs import throughput
@@ -16,7 +17,8 @@ from llmctl.figures import count
 from llmctl.plots import LIGHT, Palette, blank, dress, to_png
 
 GRID = 60
-LABELLED = 14
+LABELLED = 20
+NAME_POINTS = 6.5
 
 
 def cost_plane(result: Estimate, runs: Sequence[Published], *, palette: Palette = LIGHT) -> bytes:
@@ -40,14 +42,11 @@ def cost_plane(result: Estimate, runs: Sequence[Published], *, palette: Palette 
     axes.plot(x, TOKENS_PER_PARAMETER * x, color=palette.rate, linewidth=1, linestyle="--",
               label="compute-optimal, 20 tokens a parameter")  # fmt: skip
     axes.scatter(sizes[1:], lengths[1:], s=14, color=palette.held_out, label="published runs")
-    places = {(run.parameters, run.tokens): run for run in runs}
-    for run in sorted(places.values(), key=lambda run: -run.hours)[:LABELLED]:
-        axes.annotate(run.name, (run.parameters, run.tokens), fontsize=6.5, color=palette.ink,
-                      xytext=(4, 3), textcoords="offset points")  # fmt: skip
     axes.scatter(sizes[:1], lengths[:1], s=120, marker="*", color=palette.ink, zorder=5,
                  label=f"this plan, ${count(result.figures['cost_usd'].mid)}")  # fmt: skip
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
+    _name_runs(axes, runs, palette)
     told = FuncFormatter(lambda value, _: count(value))
     axes.xaxis.set_major_formatter(told)
     axes.yaxis.set_major_formatter(told)
@@ -63,6 +62,27 @@ def cost_plane(result: Estimate, runs: Sequence[Published], *, palette: Palette 
     return to_png(figure)
 
 
+def _name_runs(axes: Axes, runs: Sequence[Published], palette: Palette) -> None:
+    """Write the names of the largest runs, but where one would lie on another."""
+    places = {(run.parameters, run.tokens): run for run in runs}
+    pixels = axes.figure.dpi / 72  # pyright: ignore[reportUnknownMemberType]
+    right = axes.transAxes.transform((1, 1))[0]
+    taken: list[tuple[float, float, float]] = []
+    for run in sorted(places.values(), key=lambda run: -run.hours)[:LABELLED]:
+        x, y = axes.transData.transform((run.parameters, run.tokens))
+        width = (len(run.name) * 0.52 * NAME_POINTS + 4) * pixels
+        is_left = x + width > right
+        start = x - width if is_left else x
+        height = 1.05 * NAME_POINTS * pixels
+        if any(abs(y - other) < height and start < end and begin < start + width
+               for begin, end, other in taken):  # fmt: skip
+            continue
+        taken.append((start, start + width, y))
+        axes.annotate(run.name, (run.parameters, run.tokens), fontsize=NAME_POINTS,
+                      color=palette.ink, xytext=(-4 if is_left else 4, 3),
+                      ha="right" if is_left else "left", textcoords="offset points")  # fmt: skip
+
+
 def break_even(
     costs: Mapping[str, tuple[float, float]], *, queries: float, palette: Palette = LIGHT
 ) -> bytes:
@@ -72,14 +92,25 @@ def break_even(
     dress(axes, palette)
     x = np.geomspace(max(queries / 1000, 10), queries * 100, 200)
     colors = (palette.train, palette.held_out, palette.rate, palette.ink, "#cc79a7", "#56b4e9")
-    for (name, (fixed, each)), color in zip(costs.items(), colors * 2, strict=False):
-        axes.plot(x, fixed + each * x, label=name, color=color, linewidth=1.5)
+    for index, (name, (fixed, each)) in enumerate(costs.items()):
+        # Dashes lie on top, so that of two neighbours which cost the same both are seen.
+        is_dashed = index % 2 == 1
+        axes.plot(
+            x,
+            fixed + each * x,
+            label=name,
+            color=colors[index % len(colors)],
+            linewidth=1.5,
+            linestyle="--" if is_dashed else "-",
+            zorder=3 + is_dashed,
+        )
     axes.axvline(queries, color=palette.faint, linewidth=1.5)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    told = FuncFormatter(lambda value, _: count(value))
-    axes.xaxis.set_major_formatter(told)
-    axes.yaxis.set_major_formatter(told)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: count(value) if value >= 1 else f"{value:g}")
+    )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("queries answered (the line: one year of yours)", color=palette.ink)

@@ -106,14 +106,15 @@ def time(result: Estimate) -> Section:
     ]
     if result.gpus >= 64:
         told = dict(throughput.failures(took.mid, result.gpus))
-        rows += [(name, f"{value:,.1f}") for name, value in told.items()]
+        rows += [(name, f"{value:,.3g}" if value < 1000 else f"{value:,.0f}")
+                 for name, value in told.items()]  # fmt: skip
     return Section("time", ("", ""), rows)
 
 
 def memories(result: Estimate) -> Section:
     """Memory by component, then the smallest layouts that hold it."""
     plan, chip = result.plan, result.plan.chip
-    rows = [(name, f"{size:,.1f} GB") for name, size in result.memory.components.items() if size]
+    rows = [(name, gigabytes(size)) for name, size in result.memory.components.items() if size]
     rows.append(("needed, with context and fragmentation", f"{result.memory.needed:,.1f} GB"))
     adapter = adapter_parameters(plan.network, plan.rank)
     adapter = adapter if plan.stage in ADAPTED else 0.0
@@ -281,6 +282,15 @@ def hours(value: float) -> str:
     if value < 10:
         return f"{value:.2g}"
     return count(value)
+
+
+def gigabytes(value: float) -> str:
+    """Memory, in MB where it is little.
+
+    >>> gigabytes(12.34), gigabytes(0.0351)
+    ('12.3 GB', '35 MB')
+    """
+    return f"{value:,.1f} GB" if value >= 0.1 else f"{value * 1000:.2g} MB"
 
 
 def kwh(value: float) -> str:
