@@ -172,12 +172,15 @@ def _step(shape: Shape, ranks: Ranks, each: int, held: float, *, is_muon: bool) 
     flat = FLOAT * held if ranks.parallel == "ddp" and ranks.world_size > 1 else 0.0
     if not is_muon:
         return flat
-    # The largest group of equal matrices: gathered, stacked, orthogonalised, and its update.
+    # The largest group of equal matrices, stacked and orthogonalised, and its update in float32.
     wide, kv, _ = shape.qkv_widths
     inner = shape.mlp_width * (2 if shape.activation in GATED else 1)
     group = shape.num_layers * shape.width * max(inner, (4 if kv == wide else 2) * wide)
-    stack = each * group * (1 if ranks.shards == 1 else 2)
-    return max(flat, stack + (each + FLOAT) * group)
+    if ranks.shards == 1:
+        return max(flat, (2 * each + FLOAT) * group)
+    # Of rows: this rank's, and one whole matrix with three products of Newton and Schulz.
+    matrix = shape.width * max(shape.mlp_width, wide)
+    return (2 * each + FLOAT) * group / ranks.shards + 4 * each * matrix
 
 
 def _matrices(shape: Shape) -> int:

@@ -81,6 +81,27 @@ def test_a_larger_model_is_never_cheaper(size: float, factor: float):
     assert more.figures["cost_usd"].mid > less.figures["cost_usd"].mid
 
 
+def test_a_larger_model_loses_less_by_being_spread():
+    def kept(size: float) -> float:
+        plan = replace(PLAN, network=from_counts(size))
+        one, many = (estimate(replace(plan, gpus=gpus)).rate.mfu for gpus in (8, 1024))
+        return many / one
+
+    assert kept(1e9) < kept(7e9) < kept(70e9) < 1
+
+
+def test_a_long_context_is_slower_for_its_flops_and_gains_less_from_fp8():
+    long = replace(PLAN, network=from_counts(7e9, context=131_072))
+    plain, eight = (
+        (estimate(replace(one, precision="fp8")).rate.flops_per_second
+         / estimate(one).rate.flops_per_second)
+        for one in (PLAN, long)
+    )  # fmt: skip
+
+    assert estimate(long).rate.mfu < estimate(PLAN).rate.mfu
+    assert 1 < eight < plain < 1.31
+
+
 @pytest.mark.parametrize("days", [1, 10, 300])
 def test_days_and_gpus_follow_from_each_other(days: float):
     found = estimate(replace(PLAN, gpus=None, days=days))

@@ -85,6 +85,15 @@ def test_recomputing_more_keeps_less():
     assert kept[2] < kept[0] / 10
 
 
+def test_muon_over_rows_holds_one_whole_matrix_and_not_all():
+    over = Ranks(world_size=1024, parallel="fsdp")
+    need = rank_memory(SHAPE, over, optimizer="muon", recompute="full")
+
+    one = 4 * 2 * SHAPE.width * SHAPE.mlp_width
+    assert one < need.step < 2 * one
+    assert need.total < rank_memory(SHAPE, over, optimizer="adamw", recompute="full").total
+
+
 def test_more_rows_and_a_longer_context_take_as_much_more():
     one, four = (rank_memory(SHAPE, micro_rows=rows).activations for rows in (1, 4))
 
