@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -471,8 +472,48 @@ def _plan(config: Pretrain, reading: _Reading, shape: Any, name: str) -> dict[st
     }
     if recipe.steps is not None:
         plan["flops"] = plan["tokens"] * shape.flops_per_token(shape.context)
-    console.table(f"would make models/{name}", ("", ""), [(k, str(v)) for k, v in plan.items()])
+    plan |= _many(config, shape, recipe)
+    console.table(f"would make models/{name}", ("", ""), list(_told(plan)))
     return {"plan": plan}
+
+
+def _told(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The plan as people read it."""
+    for key, value in plan.items():
+        name = key.replace("_", " ")
+        if key == "memory_per_rank":
+            yield from ((f"{part} a rank", f"{size / 1e9:.3g} GB") for part, size in value.items())
+        elif key == "collectives_per_step":
+            yield name, ", ".join(f"{times:,} {kind}" for kind, times in value.items())
+        elif key == "device_bytes":
+            yield "memory of a device", f"{value / 1e9:.3g} GB"
+        elif isinstance(value, bool):
+            yield name, "yes" if value else "no"
+        else:
+            yield name, f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _many(config: Pretrain, shape: Any, recipe: Any) -> dict[str, Any]:
+    """What a rank of many would hold, and how often they would talk in a step."""
+    from llmctl.train.distributed.world import World
+    from llmctl.train.imagined import imagine
+    from llmctl.train.pretraining import Settings
+
+    total, here = config.devices.total, config.devices.here
+    if total == 1 and config.devices.parallel == "auto":
+        return {}
+    # More GPUs than a machine has are thought of as machines of eight.
+    world = World(size=total, local_size=math.gcd(here, 8) if here > 8 else here)
+    settings = Settings(**_chosen(config, Settings))
+    return imagine(shape, recipe, settings, world)
+
+
+def _chosen(config: Pretrain, settings: type) -> dict[str, Any]:
+    """The knobs of the command that are settings of a run."""
+    known = {field.name for field in dataclasses.fields(settings)}
+    told = dataclasses.asdict(config) | dataclasses.asdict(config.devices)
+    told["micro_rows"] = config.micro_batch
+    return {key: value for key, value in told.items() if key in known}
 
 
 def _open(
@@ -490,10 +531,7 @@ def _open(
     from llmctl.train.meter import Minutes
     from llmctl.train.pretraining import Job, Pretraining, Settings, Text
 
-    known = {field.name for field in dataclasses.fields(Settings)}
-    told = dataclasses.asdict(config) | dataclasses.asdict(config.devices)
-    chosen = {key: value for key, value in told.items() if key in known}
-    settings = Settings(micro_rows=config.micro_batch, **chosen)
+    settings = Settings(**_chosen(config, Settings))
     machine = find_machine(
         config.device, config.precision, deterministic=config.deterministic, width=shape.width,
         world=world,

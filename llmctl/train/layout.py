@@ -4,7 +4,7 @@ Chosen by what fits, with the reason, and made: the model, how gradients are sum
 optimizer comes by whole matrices.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -20,10 +20,8 @@ from llmctl.train.reduction import AllReduce, Alone, Pairwise, Reduction, Sharde
 from llmctl.train.spread import Spread
 
 Parallel = Literal["auto", "ddp", "fsdp", "hsdp"]
-# Master, gradient and AdamW's two averages in float32; the weights to compute with in bfloat16.
-STATE_BYTES, COPY_BYTES = 16, 2
-# What of a device a whole model may take, so that activations have room.
-LARGEST_SHARE = 0.6
+# What of a device a run may be thought to need: allocators and contexts take some, too.
+LARGEST_SHARE = 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,27 +56,33 @@ class Laid(NamedTuple):
 def choose(
     wish: Parallel,
     world: World,
-    shape: Shape,
+    need: Callable[[Literal["ddp", "fsdp", "hsdp"]], float],
     *,
     device_bytes: float,
     deterministic: bool = False,
     offload: bool = False,
 ) -> Layout:
-    """The layout that was asked for, or the one that fits with the least communication."""
+    """The layout that was asked for, or the one that fits with the least communication.
+
+    `need` says how many bytes a rank would take at least.
+    """
     if wish != "auto":
         kind = "alone" if world.is_alone and wish == "ddp" else wish
         return Layout(kind=kind, why="as asked for", deterministic=deterministic, offload=offload)
     if world.is_alone:
         return Layout(kind="alone", deterministic=deterministic)
-    needed = shape.parameters * (STATE_BYTES + COPY_BYTES)
     room = LARGEST_SHARE * device_bytes
-    told = f"{needed / 1e9:.3g} GB of weights, gradients and optimizer"
-    if needed <= room or deterministic:
-        why = f"{told} lie on each of {world.size} ranks"
-        return Layout(kind="ddp", why=why, deterministic=deterministic)
-    if world.size > world.local_size and needed / world.local_size <= room:
-        return Layout(kind="hsdp", why=f"{told} fit on the {world.local_size} ranks of a machine")
-    return Layout(kind="fsdp", why=f"{told} do not fit on one rank, but over {world.size}")
+    whole = f"the whole model takes {_gb(need('ddp'))} GB of {_gb(device_bytes)}"
+    if deterministic or need("ddp") <= room:
+        return Layout(kind="ddp", why=f"{whole} on each", deterministic=deterministic)
+    if world.size > world.local_size > 1 and need("hsdp") <= room:
+        rows = f"its rows over the {world.local_size} of a machine {_gb(need('hsdp'))}"
+        return Layout(kind="hsdp", why=f"{whole}, {rows}")
+    return Layout(kind="fsdp", why=f"{whole}, its rows over all {_gb(need('fsdp'))}")
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:,.0f}" if size > 1e11 else f"{size / 1e9:.3g}"
 
 
 def lay(

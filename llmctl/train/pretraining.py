@@ -6,12 +6,13 @@ The one place where the parts of pretraining meet. Receives paths, never artifac
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from llmctl.costs.ranks import RankMemory, Ranks, rank_memory
 from llmctl.data.batches import TokenStream, TrainingBatches, validation_batches
 from llmctl.data.mixture import MixedBatches
 from llmctl.data.tokenizer import Tokenizer
@@ -95,6 +96,24 @@ class Job:
     minutes: Minutes | None = None
     base: Path | None = None
     world: World = ALONE
+
+    def memory(self, parallel: Literal["ddp", "fsdp", "hsdp"], micro_rows: int = 1) -> RankMemory:
+        """What a rank would have to hold at least, were the model laid out so."""
+        world, settings = self.world, self.settings
+        each = world.local_size
+        return rank_memory(
+            replace(self.shape, context=self.recipe.context),
+            Ranks(
+                world_size=world.size,
+                parallel=parallel,
+                each=each if world.size % each == 0 else world.size,
+                offload=settings.cpu_offload and parallel != "ddp",
+            ),
+            precision="bf16" if self.machine.dtype == torch.bfloat16 else "float32",
+            optimizer=self.recipe.optimizer,
+            micro_rows=micro_rows,
+            recompute=settings.recompute,
+        )
 
 
 class Pretraining:
@@ -183,7 +202,7 @@ class Pretraining:
         return choose(
             job.settings.parallel,
             job.world,
-            job.shape,
+            lambda parallel: job.memory(parallel).total,
             device_bytes=memory_bytes(job.machine.device, job.world),
             deterministic=job.settings.deterministic,
             offload=job.settings.cpu_offload,

@@ -25,6 +25,13 @@ from llmctl.shapes import Shape
 from llmctl.train.machine import Machine
 
 
+def mesh_over(device: str, ranks: int, each: int) -> DeviceMesh:
+    """A mesh whose last dimension is `each` ranks; where there are more, its first repeats them."""
+    if ranks == each:
+        return init_device_mesh(device, (ranks,))
+    return init_device_mesh(device, (ranks // each, each), mesh_dim_names=("replicate", "shard"))
+
+
 def laid_in_rows(
     shape: Shape, machine: Machine, *, ranks: int, each: int, offload: bool
 ) -> tuple[Transformer, Any]:
@@ -33,12 +40,7 @@ def laid_in_rows(
     Where there are more ranks, as many times as they are.
     """
     device = machine.device
-    if ranks == each:
-        mesh = init_device_mesh(device.type, (ranks,))
-    else:
-        mesh = init_device_mesh(
-            device.type, (ranks // each, each), mesh_dim_names=("replicate", "shard")
-        )
+    mesh = mesh_over(device.type, ranks, each)
     with torch.device("meta"):
         model = Transformer(shape)
     shard(model, mesh, dtype=machine.dtype, offload=offload)

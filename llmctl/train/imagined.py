@@ -1,0 +1,87 @@
+"""A recipe over many ranks, most of which are not here -> what each would hold and send.
+
+For `--dry-run`: the layout that training would choose, the estimate of memory beside the model
+that is really laid out, without memory, over ranks that nobody is.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from llmctl.model.transformer import Transformer
+from llmctl.registry import load
+from llmctl.shapes import Shape
+from llmctl.train.distributed.world import World
+from llmctl.train.layout import choose
+from llmctl.train.machine import Machine, memory_bytes
+from llmctl.train.masters import Masters
+from llmctl.train.pretraining import Job, Settings
+from llmctl.train.recipe import Recipe
+
+# Where there is no GPU to look at: an A100 or H100.
+USUAL_BYTES = 80e9
+
+
+def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> dict[str, Any]:
+    """Layout with its reason, bytes by component and collectives of a step, by name."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    has_gpu = device.type == "cuda"
+    room = memory_bytes(device, world) if has_gpu else USUAL_BYTES
+    is_cpu = settings.device == "cpu"
+    dtype = torch.float32 if settings.precision == "float32" or is_cpu else torch.bfloat16
+    job = Job(
+        shape=shape,
+        recipe=recipe,
+        settings=settings,
+        machine=Machine(torch.device("cpu"), dtype, ceiling=1.0),
+        world=world,
+    )
+    layout = choose(
+        settings.parallel,
+        world,
+        lambda parallel: job.memory(parallel).total,
+        device_bytes=room,
+        deterministic=settings.deterministic,
+        offload=settings.cpu_offload,
+    )
+    kind = "ddp" if layout.kind == "alone" else layout.kind
+    rows = -(-recipe.rows // world.size)
+    micro = min(rows, settings.micro_rows or rows)
+    while micro > 1 and settings.micro_rows is None and job.memory(kind, micro).total > room:
+        micro = micro // 2
+    need = job.memory(kind, micro)
+    plan: dict[str, Any] = {
+        "processes": world.size,
+        "layout": layout.kind,
+        "why": layout.why,
+        "rows_at_once": micro,
+        "device_bytes": room,
+        "memory_per_rank": need.to_dict(),
+        "fits": need.total <= room,
+    }
+    micro_batches = -(-rows // micro)
+    is_muon = recipe.optimizer == "muon"
+    if not layout.is_sharded:
+        sent = {"all-reduce": 1} | ({"all-gather": _shapes(shape)} if is_muon else {})
+        return plan | {"parameters_per_rank": shape.parameters, "collectives_per_step": sent}
+    rehearse: Any = load("llmctl.train.distributed.rehearsal:rehearse")
+    seen = rehearse(
+        replace(shape, context=recipe.context),
+        ranks=world.size,
+        each=world.local_size if layout.kind == "hsdp" else world.size,
+        micro_batches=micro_batches,
+        muon=is_muon,
+        how=settings.recompute,
+    )
+    return plan | {
+        "parameters_per_rank": seen.parameters,
+        "collectives_per_step": dict(seen.collectives),
+    }
+
+
+def _shapes(shape: Shape) -> int:
+    """Sizes of matrices: what became of those of one size is told in one message."""
+    with torch.device("meta"):
+        model = Transformer(replace(shape, num_layers=1))
+    return len({one.shape for one in Masters(model).masters if one.kind == "matrix"})

@@ -1,0 +1,53 @@
+"""A dry run over many ranks that are not here: what each would hold, and how they would talk."""
+
+import json
+
+import pytest
+
+from llmctl.cli.main import main
+from llmctl.shapes import named_shape
+from llmctl.train.distributed.rehearsal import rehearse
+from llmctl.workspace import Workspace
+
+SHAPE = named_shape("nano", vocab_size=512, num_layers=5, context=64)
+
+
+@pytest.mark.parametrize(("ranks", "each"), [(8, 8), (16, 4)])
+def test_rows_over_ranks_add_up_to_the_model(ranks: int, each: int) -> None:
+    seen = rehearse(SHAPE, ranks=ranks, each=each, micro_batches=1, muon=False, how="none")
+
+    # The last rank may have fewer rows than the first, never more.
+    assert SHAPE.parameters <= seen.parameters * each < 1.02 * SHAPE.parameters
+
+
+def test_a_step_gathers_every_block_twice_and_sums_it_once() -> None:
+    seen = rehearse(SHAPE, ranks=8, each=8, micro_batches=3, muon=True, how="full")
+
+    blocks_and_the_rest = SHAPE.num_layers + 1
+    assert seen.collectives["all-gather"] == 3 * 2 * blocks_and_the_rest
+    assert seen.collectives["reduce-scatter"] == 3 * blocks_and_the_rest
+
+
+def test_replicas_of_rows_are_summed_over_machines_as_well() -> None:
+    seen = rehearse(SHAPE, ranks=16, each=4, micro_batches=1, muon=False, how="none")
+
+    assert seen.collectives["all-reduce"] == SHAPE.num_layers + 1 + 1
+
+
+@pytest.mark.slow
+def test_a_dry_run_for_a_thousand_gpus_says_what_each_would_hold(
+    tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ["--workspace", str(tiny_workspace.root), "--name", "huge", "--dry-run", "--json"]
+
+    code = main(["pretrain", "--size", "175b", "--gpus", "1024", "--recompute", "full", *here])
+
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert code == 0
+    assert (plan["processes"], plan["layout"], plan["fits"]) == (1024, "fsdp", True)
+    # What the laid out model holds is what `estimate-cost` counts: four bytes a number.
+    assert plan["memory_per_rank"]["parameters"] == pytest.approx(
+        4 * plan["parameters_per_rank"], rel=0.02
+    )
+    assert plan["memory_per_rank"]["total"] < plan["device_bytes"] == 80e9
+    assert not tiny_workspace.draft_path("model", "huge").exists()
