@@ -17,6 +17,7 @@ import transformers
 from safetensors.torch import load_file
 
 from llmctl.console import console
+from llmctl.data import screening
 from llmctl.data.sources.files import Files
 from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.shards import ShardReader
@@ -31,7 +32,7 @@ from llmctl.stages import (
     show,
 )
 from llmctl.stages import eval as evaluate
-from llmctl.workspace import Workspace
+from llmctl.workspace import Artifact, Workspace
 
 GOOD = "fine sweet warm happy bright lovely gentle merry".split()
 BAD = "foul bitter cold sad dark nasty cruel gloomy".split()
@@ -423,6 +424,29 @@ def test_clean_keeps_what_a_classifier_takes_for_good_and_of_the_rest_a_little(
     assert len(kept) - good < 0.05 * 300
     assert made.facts["quality"] == {"model": classifier.name, "class": "good"}
     assert classifier.digest in {one.digest for one in made.manifest.inputs}
+
+
+@pytest.mark.slow
+def test_a_judge_says_the_same_in_any_number_of_processes(
+    classifier: Any, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(screening, "LEAST_BYTES", 20_000)
+    knobs: dict[str, Any] = {"from_": ("topics",), "rule": ("encoding",), "similarity": 0}
+
+    alone, together = (
+        clean.run(
+            clean.Clean(
+                quality_model=classifier.name, name=f"by-{number}", workers=number, **knobs
+            ),
+            workspace,
+        )
+        for number in (1, 2)
+    )
+
+    assert isinstance(alone, Artifact)
+    assert isinstance(together, Artifact)
+    assert 0 < alone.facts["documents"] < alone.facts["documents_in"]
+    assert alone.manifest.files == together.manifest.files
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ classifier may take their place.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ import numpy as np
 import xxhash
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from llmctl.data.reading import Reading
@@ -35,6 +37,7 @@ MOST_DOCUMENTS, FEWEST_DOCUMENTS = 20_000, 20
 LEAST_SHARE, LEAST_TEXTS = 0.02, 3
 # How freely weights grow; the one is taken that says most of texts that were not taught.
 FREEDOMS = (0.1, 1.0, 10.0)
+ROUNDS = 100
 FOLDS = 2
 FOLD_WORDS = 5
 PARETO, LEAST_PARETO = 9.0, 1.0
@@ -161,8 +164,11 @@ def _fit(
     used, columns = np.unique(np.concatenate(rows), return_inverse=True)
     ends = np.cumsum([0, *map(len, rows)])
     values = np.concatenate([np.full(len(one), max(1, len(one)) ** -0.5) for one in rows])
-    model = LogisticRegression(C=freedom, class_weight="balanced", max_iter=300)
-    model.fit(csr_matrix((values, columns, ends), shape=(len(rows), len(used))), labels[chosen])
+    model = LogisticRegression(C=freedom, class_weight="balanced", max_iter=ROUNDS)
+    with warnings.catch_warnings():
+        # What is left to gain after so many rounds says more of these texts than of others.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(csr_matrix((values, columns, ends), shape=(len(rows), len(used))), labels[chosen])
     weights = np.zeros(BUCKETS, np.float32)
     weights[used] = model.coef_[0]
     return weights, float(np.ravel(model.intercept_)[0])
