@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from llmctl.costs.accelerators import Accelerator
+from llmctl.costs.energy import wall_power
 from llmctl.costs.quantity import Quantity
 from llmctl.costs.tables import Row, read, rows
 from llmctl.errors import ConfigError
@@ -85,13 +86,19 @@ class Prices:
         return dict.fromkeys(row["item"] for row in self._rows if row["kind"] == kind)
 
     def rent(self, chip: Accelerator, *, year: int | None = None) -> Price:
-        """US dollars an hour of a GPU, in a year or now; guessed from its peak where not listed."""
+        """US dollars an hour of a GPU, in a year or now.
+
+        Where it is not listed, by its peak, and no less than its electricity.
+        """
         price = self.find("rent", chip.name, year=year)
         if price:
             return price
         mid = USD_PER_TFLOP_HOUR * chip.half_peak / 1e12
-        source = "not listed: priced by its peak like an H100"
-        quantity = Quantity(mid / 2, mid, mid * 2, "USD/GPU-hour", "rent by peak", source)
+        source, formula = "not listed: priced by its peak like an H100", "rent by peak"
+        current = self.get("electricity", "data centre").quantity.mid * wall_power(chip).mid / 1000
+        if current > mid:
+            mid, source, formula = current, "not listed: what its electricity costs", "power"
+        quantity = Quantity(mid / 2, mid, mid * 2, "USD/GPU-hour", formula, source)
         return Price(quantity, "2026-05")
 
     def purchase(self, chip: Accelerator) -> Price | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from llmctl.costs.accelerators import accelerator, accelerators
+from llmctl.costs.local import timed_machine
 from llmctl.costs.prices import Prices
 from llmctl.costs.tables import rows
 from llmctl.errors import ConfigError
@@ -56,6 +57,13 @@ def test_a_price_older_than_half_a_year_says_so():
 
     assert price.staleness(datetime.date(2026, 6, 1)) == ""
     assert "days old" in price.staleness(datetime.date(2027, 1, 1))
+
+
+def test_a_slow_machine_costs_at_least_its_electricity():
+    rent = Prices().rent(timed_machine(32e9)).quantity
+
+    # 150 W at 0.10 USD a kWh.
+    assert rent.mid == pytest.approx(0.015)
 
 
 def test_a_price_list_of_ones_own_comes_first(tmp_path: Path):
