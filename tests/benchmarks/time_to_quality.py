@@ -7,7 +7,7 @@ The clock runs from the start of the process to the final weights; evaluation is
 sides. Scores are over the whole held-out text, or the first `--eval-tokens` of it, in windows that
 do not overlap. Ours is the command with its default recipe; the peer is nanoGPT's model with the
 recipe of its README (AdamW 1e-3, warm-up 100, cosine to 1e-4 over the same time, batch 12 or 8,
-gradient clip 1), in `--precision`.
+gradient clip 1). Both compute in `--precision`.
 """
 
 import argparse
@@ -50,8 +50,8 @@ def ours(given: argparse.Namespace, seed: str) -> str:
     flags = [f"--{key}={value}" for key, value in SHAPES[given.data].items()]
     workspace = given.bench / given.data / "workspace"
     command = [sys.executable, "-m", "llmctl", "pretrain", "--json", "--force", *flags]
-    command += [f"--seed={seed}", f"--minutes={given.seconds / 60}", "--name=quality"]
-    command += [f"--eval-tokens={given.eval_tokens}"]
+    command += [f"--seed={seed}", f"--minutes={given.seconds / 60}", f"--name=quality-{seed}"]
+    command += [f"--eval-tokens={given.eval_tokens}", f"--precision={given.precision}"]
     began = time.time()
     done = subprocess.run(
         [*command, f"--workspace={workspace}"], capture_output=True, text=True, check=True
