@@ -63,8 +63,8 @@ test-fast: install ## the same without the slow tests
 	$(BIN)/python -m pytest -m "not slow"
 
 .PHONY: soak
-soak: install ## 200 random kills of a training run, compared bit for bit; 1,000 broken inputs
-	$(BIN)/python -m pytest tests/test_resume.py -k random_kills --kills 200
+soak: install ## 400 random kills of training in one process, 100 in two, compared bit for bit; 1,000 broken inputs
+	$(BIN)/python -m pytest tests/test_resume.py -k random_kills --kills 400
 	$(BIN)/python -m pytest tests/data/test_mutations.py --mutations 1000
 
 .PHONY: live

@@ -4,9 +4,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from llmctl.stages.pretrain import Pretrain, run
 from llmctl.train import checkpoint
 from llmctl.train.journal import Journal
 from llmctl.workspace import Artifact, Workspace
+from tests.ranks import Job, train_under_kills
 
 STEPS = 30
 RUN = {
@@ -59,60 +57,18 @@ def whole(tiny_workspace: Workspace) -> Artifact:
     return trained(tiny_workspace, "whole")
 
 
-# Imports once and forks for every attempt, so that twenty real kills cost seconds.
-KILLER = """
-    import os, random, signal, sys, time
-    from pathlib import Path
-    import torch
-    from llmctl.console import console
-    from llmctl.stages.pretrain import Pretrain, run
-    from llmctl.workspace import Workspace
-    import llmctl.train.pretraining, llmctl.evals.model_report
-
-    torch.set_num_threads(1)
-    root, knobs = sys.argv[1], eval(sys.argv[2])
-    kills, longest = int(sys.argv[3]), float(sys.argv[4])
-    console.configure(is_quiet=True)
-    delays = random.Random(1234)
-    killed = runs = 0
-    while killed < kills or runs == 0:
-        child = os.fork()
-        if child == 0:
-            run(Pretrain(**knobs, name=f"killed-{runs}"), Workspace(Path(root)))
-            os._exit(0)
-        # Once there were enough kills, the last run is let through.
-        deadline = time.monotonic() + (delays.uniform(0, longest) if killed < kills else 600)
-        ended = 0
-        while not ended and time.monotonic() < deadline:
-            time.sleep(0.001)
-            ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            assert os.waitstatus_to_exitcode(status) == 0
-            runs += 1
-        else:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            killed += 1
-    print(killed, runs)
-"""
-
-
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2])
 def test_random_kills_leave_no_trace_in_the_result(
-    tiny_workspace: Workspace, whole: Artifact, request: pytest.FixtureRequest
+    tiny_workspace: Workspace, whole: Artifact, request: pytest.FixtureRequest, size: int
 ) -> None:
-    kills = str(request.config.getoption("--kills"))
-    command = [sys.executable, "-c", textwrap.dedent(KILLER), str(tiny_workspace.root)]
+    kills = request.config.getoption("--kills") // (1 if size == 1 else 4)
+    job = Job(size, RUN | {"name": f"killed-{size}"})
 
-    done = subprocess.run(
-        [*command, repr(RUN), kills, "0.35"], capture_output=True, text=True, check=False
-    )
+    names = train_under_kills(tiny_workspace, job, kills=kills, longest=0.35 * size * size)
 
-    assert done.returncode == 0, done.stderr
-    killed, runs = done.stdout.split()
-    assert killed == kills
-    for number in range(int(runs)):
-        assert_same_run(whole.path, tiny_workspace.find("model", f"killed-{number}").path)
+    for name in names:
+        assert_same_run(whole.path, tiny_workspace.find("model", name).path)
 
 
 def test_a_fault_in_the_evaluation_loses_no_step(
