@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from llmctl.errors import ConfigError, LlmctlError, WorkspaceError
 from llmctl.model.checkpoint import SpecialIds, load_model, read_shape, save_model
@@ -110,6 +111,27 @@ def test_weights_in_several_files_are_read_through_their_index(folder: Path) -> 
     state = load_model(folder).state_dict()
 
     assert all(torch.equal(state[name], whole[name]) for name in whole)
+
+
+def test_a_large_model_is_written_in_several_files_that_others_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = small_shape()
+    state = fresh(shape, seed=0).state_dict()
+    monkeypatch.setattr("llmctl.model.checkpoint.LARGEST_FILE_BYTES", 20_000)
+
+    save_model(state, shape, tmp_path)
+
+    files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert len(files) > 2
+    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    assert set(index["weight_map"].values()) == set(files)
+    assert all(
+        torch.equal(one, load_model(tmp_path).state_dict()[name]) for name, one in state.items()
+    )
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path).state_dict()
+    assert theirs["model.embed_tokens.weight"].equal(state["embedding.weight"])
 
 
 def test_an_index_cannot_reach_outside_its_folder(folder: Path) -> None:
