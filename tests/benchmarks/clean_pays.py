@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--tokens", default="300000")
+    parser.add_argument("--tokens", default="1500000")
     parser.add_argument("--size", default="nano")
     given = parser.parse_args()
     match given.step:
