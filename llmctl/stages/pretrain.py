@@ -631,7 +631,7 @@ def _told_step(training: Any, facts: Any, pace: Any, steps: int | None) -> str:
 
     described = training.describe(facts)
     of = f"/{steps:,}" if steps else ""
-    left = "" if pace.seconds_left is None else f"  {duration(pace.seconds_left)} left"
+    left = f"  {duration(pace.seconds_left)} left" if pace.seconds_left else ""
     return (
         f"step {facts.step:,}{of}  loss {facts.loss:.3f}"
         f"  {described['bits_per_byte']:.3f} bits/byte"
