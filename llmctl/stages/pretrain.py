@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 # A larger budget alone continues a finished run.
 GROWING = frozenset({"tokens", "steps", "minutes"})
-RECIPE, METRICS = "recipe.json", "metrics.jsonl"
+RECIPE, METRICS, PROFILE = "recipe.json", "metrics.jsonl", "profile"
 PROMPTS = ("The capital of France is", "Once upon a time", "I went to the")
 
 
@@ -113,6 +114,10 @@ class Pretrain:
         panel="Output", rare=True, identity=False, parse=parse_count,
     )  # fmt: skip
     keep: int = knob(2, help="Checkpoints to keep", panel="Output", rare=True, identity=False)
+    profile: bool = knob(
+        False, help="Look closely at three steps: where time goes, on a GPU memory too",
+        panel="Output", rare=True, identity=False,
+    )  # fmt: skip
     precision: Literal["auto", "bf16", "float32"] = knob(
         "auto", help="What to compute in; auto measures", panel="Machine"
     )
@@ -201,7 +206,7 @@ def _trained(
         with workspace.draft("model", name, **settings, force=config.force) as draft:
             world.told_by_first("the draft is open")
             training = _open(config, reading, shape, draft, earlier, world)
-            _train(training)
+            _train(config, training, draft)
             training.write_model(draft.path)
             world.wait_for_all("the first rank to write the model")
             return _finish(config, training, reading, draft)
@@ -614,16 +619,41 @@ def _say_plan(training: Any, reading: _Reading) -> None:
             console.note(note)
 
 
-def _train(training: Any) -> None:
+def _train(config: Pretrain, training: Any, draft: Draft) -> None:
     """Run to the end under a live line; a signal ends it with the way to go on."""
-    with console.live() as line:
+    from llmctl.train.profiling import Profile
+
+    profile = None
+    if config.profile:
+        profile = Profile(draft.path / PROFILE, training.job.machine.device)
+    closing = contextlib.closing(profile) if profile else contextlib.nullcontext()
+    with closing, console.live() as line:
 
         def tell(facts: Any, pace: Any, steps: int | None) -> None:
             if line.is_due:
                 line.update(_told_step(training, facts, pace, steps))
+            if profile:
+                profile.step(is_settled=steps is not None)
 
         training.run.on_line = tell
         training.run.train()
+    if profile:
+        _say_profile(profile.operators)
+
+
+def _say_profile(operators: Sequence[Any]) -> None:
+    """The operators that took the time of the steps that were looked at."""
+    if not operators:
+        console.warn("the run ended before the steps that `--profile` looks at")
+        return
+    rows = [
+        (one.name, f"{one.calls:,}", f"{one.seconds:.3f}", f"{one.share:.1%}") for one in operators
+    ]
+    console.table(
+        f"the most expensive operators; the trace is in {PROFILE}/",
+        ("operator", "calls", "seconds", "of all"),
+        rows,
+    )
 
 
 def _told_step(training: Any, facts: Any, pace: Any, steps: int | None) -> str:
