@@ -102,6 +102,6 @@ def score(
             nats[-1].zero_()
         world.doing(f"scores held-out text, {targets:,} tokens so far")
     # By turns and within a turn by ranks is the order of the batches.
-    found = world.gathered(torch.cat(nats), "the scores") if nats else [torch.zeros(1)]
-    total = sum(torch.stack(found, dim=1).flatten().tolist())
+    found = world.gathered(torch.cat(nats), "the scores") if nats else torch.zeros(1, 1)
+    total = sum(found.T.flatten().tolist())
     return Score(total / max(1, targets), targets)

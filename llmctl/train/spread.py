@@ -35,7 +35,7 @@ class Spread:
         if self.world.is_alone:
             return work(torch.stack(list(pieces))).unbind()
         if not self.is_sharded:
-            return self._shared(torch.stack(list(pieces)), work)
+            return self._shared(pieces, work)
         size = self.world.size
         rounds = range(0, len(masters), size)
         found = [
@@ -44,15 +44,17 @@ class Spread:
         ]
         return [piece for some in found for piece in some]
 
-    def _shared(self, stack_NRC: Tensor, work: Work) -> Sequence[Tensor]:
-        """Each rank works on its share of the stack, and all tell what came out."""
+    def _shared(self, pieces: Sequence[Tensor], work: Work) -> Sequence[Tensor]:
+        """Each rank works on its share of the matrices, and all tell what came out."""
         world = self.world
-        each = -(-len(stack_NRC) // world.size)
-        mine = stack_NRC[world.rank * each : (world.rank + 1) * each]
-        done = stack_NRC.new_zeros((each, *stack_NRC.shape[1:]))
-        if len(mine):
-            done[: len(mine)] = work(mine)
-        return torch.cat(world.gathered(done, WHAT))[: len(stack_NRC)].unbind()
+        each = -(-len(pieces) // world.size)
+        mine = pieces[world.rank * each : (world.rank + 1) * each]
+        done = pieces[0].new_empty((0, *pieces[0].shape))
+        if mine:
+            done = work(torch.stack(list(mine)))
+        if len(done) < each:
+            done = torch.cat([done, done.new_zeros((each - len(done), *done.shape[1:]))])
+        return world.gathered(done.contiguous(), WHAT).flatten(0, 1)[: len(pieces)].unbind()
 
     def _round(
         self, masters: Sequence[Master], pieces: Sequence[Tensor], work: Work

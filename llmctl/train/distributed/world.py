@@ -121,11 +121,12 @@ class World:
             with self.waiting_for(what):
                 dist.all_reduce(torch.zeros(()))
 
-    def add_up(self, value: Tensor, what: str) -> None:
-        """Sum a tensor over all ranks, in place."""
+    def add_up(self, tensors: Sequence[Tensor], what: str) -> None:
+        """Sum each tensor over all ranks, in place."""
         if not self.is_alone:
             with self.waiting_for(what):
-                dist.all_reduce(value)
+                for one in tensors:
+                    dist.all_reduce(one)
 
     def exchange(self, mine: Tensor, partner: int, what: str) -> Tensor:
         """A tensor for the one of another rank, of the same size and type."""
@@ -137,14 +138,14 @@ class World:
                 work.wait()
         return theirs
 
-    def gathered(self, mine: Tensor, what: str) -> list[Tensor]:
-        """The tensors of all ranks, which are of one size and type, in their order."""
+    def gathered(self, mine: Tensor, what: str) -> Tensor:
+        """The tensors of all ranks, which are of one size and type, as one: a row a rank."""
         if self.is_alone:
-            return [mine]
+            return mine[None]
         found = mine.new_empty((self.size, *mine.shape))
         with self.waiting_for(what):
             dist.all_gather_single(found.flatten(0, 1), mine, group=self._group)
-        return list(found.unbind())
+        return found
 
     def dealt(self, mine: Tensor, away: Sequence[int], coming: Sequence[int], what: str) -> Tensor:
         """So many numbers of `mine` for each rank, and so many from each, in the ranks' order."""
