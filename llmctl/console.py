@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llmctl.figures import amount, duration, rate
+from llmctl.figures import amount, duration, rate, readable
 from llmctl.registry import load
 
 READER_LEFT = 141  # the exit code that a shell reports for a program that SIGPIPE ended
@@ -166,6 +166,11 @@ class Console:
         with rich.capture() as captured:
             rich.print(*heading, grid, sep="\n")
         _write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+    def plan(self, label: str, plan: Mapping[str, Any]) -> None:
+        """What a command would make, were it not for `--dry-run`."""
+        rows = [(key, readable(value)) for key, value in plan.items()]
+        self.table(f"would make {label}", ("", ""), rows)
 
     def tree(self, label: str, branches: Sequence[Mapping[str, Any]]) -> None:
         """Something on stdout and, indented below it, its branches: `label` and `inputs` each."""

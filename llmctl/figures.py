@@ -1,6 +1,8 @@
 """Numbers as people read them: counts, sizes, spans of time and rates as short text."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 COUNTS = ("", "k", "M", "B", "T")
 SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
@@ -58,6 +60,27 @@ def duration(seconds: float) -> str:
     spans = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
     largest = next(index for index, (number, _) in enumerate(spans) if number)
     return " ".join(f"{number} {unit}" for number, unit in spans[largest : largest + 2] if number)
+
+
+def readable(value: Any) -> str:
+    """A value of a plan or of facts, on one line.
+
+    >>> readable({"train": 3611, "test": 1031}), readable(11.0772), readable(["a", "b"])
+    ('3,611 train, 1,031 test', '11.1', 'a, b')
+    """
+    match value:
+        case bool() | str():
+            return str(value)
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.3g}"
+        case Mapping():
+            return ", ".join(f"{readable(one)} {name}" for name, one in value.items())
+        case Sequence():
+            return ", ".join(map(readable, value))
+        case _:
+            return "?" if value is None else str(value)
 
 
 def _scaled(number: float, units: tuple[str, ...]) -> str:

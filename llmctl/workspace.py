@@ -334,7 +334,8 @@ class Workspace:
         made = None if force else self.made(kind, name, config=config, inputs=inputs)
         if made:
             return made
-        with self.draft(kind, name, config=config, inputs=inputs, force=force) as draft:
+        # Made in one go: what a failed attempt left is nothing to go on with, nor to guard.
+        with self.draft(kind, name, config=config, inputs=inputs, force=True) as draft:
             return draft.finish(facts=fill(draft.path))
 
     @contextlib.contextmanager

@@ -161,8 +161,12 @@ def test_eval_finds_on_the_held_out_rows_what_tuning_reported(
 
     report = evaluate.run(config, workspace)
 
-    assert report.facts["accuracy"] == classifier.facts["accuracy"]
-    assert report.facts["macro_f1"] == pytest.approx(classifier.facts["macro_f1"])
+    told = "accuracy macro_f1 mcc baseline_accuracy baseline_macro_f1 text_column label_column"
+    told += " test_examples train_examples classes duplicates_dropped"
+    assert {key: report.facts[key] for key in told.split()} == {
+        key: pytest.approx(classifier.facts[key]) for key in told.split()
+    }
+    assert report.facts["seconds"] > 0
 
 
 def test_eval_sets_two_classifiers_side_by_side(
@@ -402,6 +406,7 @@ def test_a_dry_run_reads_everything_and_makes_nothing(workspace: Workspace, tmp_
     plan = classify(workspace, write_reviews(tmp_path / "dry.csv"), dry_run=True)
 
     assert plan["plan"]["texts"] == {"train": 168, "validation": 24, "test": 48}
+    assert plan["plan"]["most_steps"] == 6 * 11
     assert {one.label for one in workspace.artifacts()} == before
 
 
@@ -465,3 +470,15 @@ def test_a_judge_that_cannot_judge_is_refused(
 
     with pytest.raises((ConfigError, WorkspaceError), match=told):
         clean.run(clean.Clean(from_=("topics",), **given), workspace)
+
+
+def test_a_dry_run_tells_the_steps_that_the_run_then_takes(
+    assistant: Any, workspace: Workspace, tmp_path: Path
+) -> None:
+    file = write_questions(tmp_path / "dry.json")
+    given: dict[str, Any] = QUICK | {"base": "tuning-base", "method": "lora", "dry_run": True}
+
+    plan = finetune_instruct.run(finetune_instruct.FinetuneInstruct(file=file, **given), workspace)
+
+    assert isinstance(plan, dict)
+    assert plan["plan"]["most_steps"] == assistant.facts["steps"]

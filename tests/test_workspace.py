@@ -79,6 +79,19 @@ def test_a_draft_of_other_settings_is_refused_by_key_until_forced(workspace: Wor
         draft.finish(facts={})
 
 
+def test_what_is_made_in_one_go_is_made_anew_after_a_fault_whatever_the_settings(
+    workspace: Workspace,
+) -> None:
+    break_off(workspace, "notes", limit=1)
+
+    made = workspace.obtain(
+        "corpus", "notes", config={"limit": 2}, inputs=(), fill=lambda _: {"documents": 0}
+    )
+
+    assert made.manifest.config == {"limit": 2}
+    assert "half.txt" not in made.manifest.files
+
+
 def test_made_knows_the_same_plan_and_refuses_another_by_key(workspace: Workspace) -> None:
     make(workspace)
 

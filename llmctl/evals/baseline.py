@@ -5,6 +5,7 @@ fine-tuned model has to be better than to be worth its price.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from sklearn.pipeline import FeatureUnion
 
 from llmctl.evals.classification import score
 
+BASELINE = "TF-IDF + logistic regression"
 # The inverse strength of regularisation, chosen on the validation texts.
 STRENGTHS = (1.0, 10.0, 100.0)
 # Rarer features than this many texts hold are left out of large sets, where they cost most.
@@ -21,10 +23,20 @@ LARGE, LEAST_TEXTS = 2000, 2
 MOST_STEPS = 200
 
 
+class Text(Protocol):
+    """A text and the number of its class."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def label(self) -> int: ...
+
+
 def baseline_predictions(
-    train: Sequence[tuple[str, int]], validation: Sequence[tuple[str, int]], texts: Sequence[str]
+    train: Sequence[Text], validation: Sequence[Text], texts: Sequence[str]
 ) -> NDArray[np.int64]:
-    """The classes that the baseline gives to texts, trained and chosen on (text, class) pairs.
+    """The classes that the baseline gives to texts, trained and chosen on labelled ones.
 
     Words in ones and twos, characters in ones to fives within words, both sublinear.
     """
@@ -40,10 +52,10 @@ def baseline_predictions(
             ),
         ]
     )
-    rows = features.fit_transform([text for text, _ in train]).astype(np.float32)
-    labels = np.array([label for _, label in train])
-    held_out = features.transform([text for text, _ in validation]).astype(np.float32)
-    truth = np.array([label for _, label in validation])
+    rows = features.fit_transform([one.text for one in train]).astype(np.float32)
+    labels = np.array([one.label for one in train])
+    held_out = features.transform([one.text for one in validation]).astype(np.float32)
+    truth = np.array([one.label for one in validation])
     best, best_score = None, -1.0
     for strength in STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=MOST_STEPS, tol=1e-3)

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmctl.evals.bootstrap import Difference
-from llmctl.evals.classification import Classification, Scores
+from llmctl.evals.bootstrap import Difference, Integers
+from llmctl.evals.classification import Classification, Scores, compare, score
 from llmctl.evals.pictures import confusion_matrix
 from llmctl.plots import DARK, loss_curve
 from llmctl.report import Picture, Section, Table, Tree, facts_table, write_report
@@ -22,6 +22,18 @@ class Contender:
     name: str
     scores: Scores
     gain: Mapping[str, Difference]
+
+
+def contender(
+    name: str, labels_N: Integers, predicted_N: Integers, ours_N: Integers, *, seed: int
+) -> Contender:
+    """What another predicted of the same texts, beside what the model did."""
+    most = int(max(one.max() for one in (labels_N, predicted_N, ours_N))) + 1
+    return Contender(
+        name=name,
+        scores=score(labels_N, predicted_N),
+        gain=compare(labels_N, predicted_N, ours_N, most, seed=seed),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 ANSWERS = "answers.jsonl"
 SPLITS = ("train", "validation", "test")
+# What labelled data of the workspace knows of itself, and a report tells.
+KNOWN = ("text_column", "label_column", "duplicates_dropped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ def run(config: Eval, workspace: Workspace) -> Artifact | dict[str, Any]:
     """
     from llmctl.model.classifier_folder import is_classifier
 
+    began = time.monotonic()
     if config.limit is not None and config.limit < 1:
         raise ConfigError(f"`--limit {config.limit}` is not at least 1")
     sources = [workspace.model_source(config.model)]
@@ -78,6 +82,7 @@ def run(config: Eval, workspace: Workspace) -> Artifact | dict[str, Any]:
     judge = _judge_classes if is_classifier(sources[0].path) else _judge_answers
     with workspace.draft("report", name, **settings, force=config.force) as draft:
         facts = judge(config, workspace, sources, draft)
+        facts["seconds"] = round(time.monotonic() - began, 3)
         artifact = draft.finish(facts=facts)
     console.made(artifact)
     console.next(f"open {artifact.path / 'report.html'}")
@@ -114,14 +119,15 @@ def _labeled(config: Eval) -> tuple[str | None, str]:
 def _judge_classes(
     config: Eval, workspace: Workspace, sources: list[Any], draft: Draft
 ) -> dict[str, Any]:
-    """A classifier's report; another classifier of the same classes is set beside it."""
+    """A classifier's report; beside it another one of the same classes, and the baseline."""
     import numpy as np
 
-    from llmctl.evals.classification import classify_report, compare, score
+    from llmctl.evals.baseline import BASELINE, baseline_predictions
+    from llmctl.evals.classification import classify_report
     from llmctl.evals.classifier_report import (
         ClassifierPortrait,
-        Contender,
         comparison,
+        contender,
         write_classifier_report,
     )
     from llmctl.infer.classifier_engine import ClassifierEngine
@@ -137,46 +143,36 @@ def _judge_classes(
             f"`{sources[-1].label}` is no classifier of the same classes",
             hint="compare classifiers that were made of the same labels",
         )
-    examples, remarks = _examples(config, workspace, engines[0].classes)
-    for remark in remarks:
+    test, learnt = _examples(config, workspace, engines[0].classes)
+    for remark in test.remarks:
         console.note(remark)
-    texts = [one.text for one in examples]
-    labels = np.array([one.label for one in examples])
+    texts = [one.text for one in test.examples]
+    labels = np.array([one.label for one in test.examples])
     with console.status(f"classifying {len(texts):,} texts"):
         logits = [engine.logits(texts) for engine in engines]
     found = classify_report(logits[0], labels, engines[0].classes, texts, seed=config.seed)
-    others = [
-        Contender(
-            name=source.label,
-            scores=score(labels, one.argmax(axis=1)),
-            gain=compare(
-                labels,
-                one.argmax(axis=1),
-                logits[0].argmax(axis=1),
-                len(found.classes),
-                seed=config.seed,
-            ),
-        )
+    predictions = {
+        source.label: one.argmax(axis=1)
         for source, one in zip(sources[1:], logits[1:], strict=True)
+    }
+    if learnt:
+        with console.status("training the baseline on the texts that the model learnt from"):
+            predictions[BASELINE] = baseline_predictions(*learnt, texts)
+    others = [
+        contender(name, labels, one, logits[0].argmax(axis=1), seed=config.seed)
+        for name, one in predictions.items()
     ]
     table = comparison(found.scores, others)
     console.table("", table.columns, table.rows)
-    facts = found.facts() | {"classes": len(found.classes)}
-    for other in others:
-        gain = other.gain["macro_f1"]
-        facts |= {
-            "compared_accuracy": other.scores.accuracy,
-            "compared_macro_f1": other.scores.macro_f1,
-            "gain_macro_f1": gain.gain,
-            "p_value": gain.p_value,
-        }
+    facts = found.facts() | test.facts | {"classes": len(found.classes)}
+    facts |= _told(others)
     portrait = ClassifierPortrait(
         title=f"reports/{draft.name}",
         summary=f"accuracy {found.scores.accuracy:.1%}, macro-F1 {found.scores.macro_f1:.3f}"
         f" on {found.texts:,} texts",
         found=found,
         others=others,
-        remarks=remarks,
+        remarks=test.remarks,
         facts=facts,
         config=identity(config),
         lineage=_lineage(draft),
@@ -185,22 +181,41 @@ def _judge_classes(
     return facts
 
 
+def _told(others: list[Any]) -> dict[str, Any]:
+    """The figures of the baseline, and of another model, as facts."""
+    from llmctl.evals.baseline import BASELINE
+
+    facts: dict[str, Any] = {}
+    for other in others:
+        gain, scores = other.gain["macro_f1"], other.scores
+        is_baseline = other.name == BASELINE
+        prefix = "baseline" if is_baseline else "compared"
+        facts |= {f"{prefix}_accuracy": scores.accuracy, f"{prefix}_macro_f1": scores.macro_f1}
+        if not is_baseline:
+            facts |= {"gain_macro_f1": gain.gain, "p_value": gain.p_value}
+    return facts
+
+
 def _examples(config: Eval, workspace: Workspace, classes: tuple[str, ...]) -> tuple[Any, Any]:
+    """The texts to judge by; for held-out ones of the workspace what was learnt from, too."""
     from llmctl.data.labeled.artifact import read_classes_artifact
-    from llmctl.data.labeled.classes import read_test
+    from llmctl.data.labeled.classes import LabelledTexts, read_test
 
     name, split = _labeled(config)
     if name is None:
         columns = {"text_column": config.text_column, "label_column": config.label_column}
-        examples, remarks = read_test(Path(config.data), classes, **columns)
-        return examples[: config.limit], remarks
+        test = read_test(Path(config.data), classes, **columns)
+        return test._replace(examples=test.examples[: config.limit]), None
     found = read_classes_artifact(workspace.take("labeled", name).path)
     if found.classes != classes:
         raise ConfigError(
             f"labeled/{name} has other classes than the model",
             hint="score the model on the data that it was made from, or on a file",
         )
-    return found.splits[split][: config.limit], ()
+    train, validation = found.splits["train"], found.splits["validation"]
+    facts = {key: found.facts[key] for key in KNOWN} | {"train_examples": len(train)}
+    test = LabelledTexts(found.splits[split][: config.limit], facts, ())
+    return test, (train, validation) if split == "test" else None
 
 
 def _judge_answers(

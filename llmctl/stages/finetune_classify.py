@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 PREDICTIONS = "test_predictions.jsonl"
-BEFORE, BASELINE = "the base model before tuning", "TF-IDF + logistic regression"
+BEFORE = "the base model before tuning"
 MOST_CLASSES_SHOWN = 12
 
 
@@ -167,26 +168,32 @@ def _read(config: FinetuneClassify) -> Any:
 
 def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str, Any]:
     """What would be made; nothing is."""
+    from llmctl.data.labeled.artifact import read_classes_artifact
+    from llmctl.data.tokenizer import Tokenizer
     from llmctl.model.checkpoint import read_shape
     from llmctl.workspace import outside
 
     if config.file is None:
-        facts = workspace.take("labeled", config.data).facts
-        name = config.name or str(config.data)
+        labeled = workspace.take("labeled", config.data)
+        found, name = read_classes_artifact(labeled.path), config.name or labeled.name
     else:
-        facts = _read(config).facts
-        name = config.name or outside(config.file).name
-    dose = _dose(config, read_shape(base.path).width, facts["rows"]["train"])
+        found, name = _read(config), config.name or outside(config.file).name
+    shape, tokenizer = read_shape(base.path), Tokenizer.load(base.path)
+    texts = found.splits["train"]
+    dose = _dose(config, shape.width, len(texts))
+    tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
     plan = {
         "kind": "model",
         "name": name,
         "base": base.label,
-        "texts": facts["rows"],
-        "classes": len(facts["classes"]),
-        "epochs": dose.epochs,
         "method": config.method,
+        "texts": {side: len(rows) for side, rows in found.splits.items()},
+        "classes": len(found.classes),
+        "most_epochs": dose.epochs,
+        "most_steps": math.ceil(dose.epochs * math.ceil(len(texts) / config.batch)),
+        "most_tokens": round(dose.epochs * tokens),
     }
-    console.table(f"would make models/{name}", ("", ""), [(k, str(v)) for k, v in plan.items()])
+    console.plan(f"models/{name}", plan)
     return {"plan": plan}
 
 
@@ -319,34 +326,26 @@ def _labels(found: Any) -> Any:
 
 def _others(config: FinetuneClassify, trained: _Trained, logits: Any) -> list[Any]:
     """The base model before tuning, and the baseline, on the same texts."""
-    from llmctl.evals.baseline import baseline_predictions
-    from llmctl.evals.classification import compare, score
-    from llmctl.evals.classifier_report import Contender
+    from llmctl.evals.baseline import BASELINE, baseline_predictions
+    from llmctl.evals.classifier_report import contender
 
     found, labels = trained.found, _labels(trained.found)
-    pairs = {
-        side: [(one.text, one.label) for one in found.splits[side]]
-        for side in ("train", "validation")
-    }
-    texts = [one.text for one in found.splits["test"]]
-    after = logits.argmax(axis=1)
+    splits, texts = found.splits, [one.text for one in found.splits["test"]]
     predictions = {
         BEFORE: trained.before.argmax(axis=1),
-        BASELINE: baseline_predictions(pairs["train"], pairs["validation"], texts),
+        BASELINE: baseline_predictions(splits["train"], splits["validation"], texts),
     }
     return [
-        Contender(
-            name=name,
-            scores=score(labels, before),
-            gain=compare(labels, before, after, len(found.classes), seed=config.seed),
-        )
-        for name, before in predictions.items()
+        contender(name, labels, one, logits.argmax(axis=1), seed=config.seed)
+        for name, one in predictions.items()
     ]
 
 
 def _facts(
     trained: _Trained, labeled: Artifact, judged: Any, others: list[Any], seconds: float
 ) -> dict[str, Any]:
+    from llmctl.evals.baseline import BASELINE
+
     training, run = trained.training, trained.run
     scores = {other.name: other.scores for other in others}
     per_epoch = training.tuning.batches.steps_per_epoch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,22 +223,35 @@ def _inspect(config: FinetuneInstruct, labeled: Artifact, base: Any) -> dict[str
 
 def _plan(config: FinetuneInstruct, workspace: Workspace, base: Any) -> dict[str, Any]:
     """What would be made; nothing is."""
+    from llmctl.data.labeled.artifact import read_conversations_artifact
+    from llmctl.data.template import ChatTemplate
+    from llmctl.data.tokenizer import Tokenizer
+    from llmctl.train.instructing import batches_of, fit
     from llmctl.workspace import outside
 
     if config.file is None:
-        facts = workspace.take("labeled", config.data).facts
-        name = config.name or str(config.data)
+        labeled = workspace.take("labeled", config.data)
+        found, name = read_conversations_artifact(labeled.path), config.name or labeled.name
     else:
-        facts = _read(config).facts
-        name = config.name or outside(config.file).name
+        found, name = _read(config), config.name or outside(config.file).name
+    course, _ = _course(config, found, base)
+    template = ChatTemplate(Tokenizer.load(base.path))
+    fitted = fit(course.train, template, course.context)
+    _say_cuts(fitted)
+    batches = batches_of(fitted.rows, course, template)
+    epochs = course.dose.epochs
     plan = {
         "kind": "model",
         "name": name,
         "base": base.label,
-        "conversations": facts["rows"],
         "method": config.method,
+        "conversations": {side: len(rows) for side, rows in found.splits.items()},
+        "packed_rows": len(batches.packs),
+        "most_epochs": epochs,
+        "most_steps": math.ceil(epochs * batches.steps_per_epoch),
+        "most_tokens": round(epochs * sum(len(one.ids) for one in fitted.rows)),
     }
-    console.table(f"would make models/{name}", ("", ""), [(k, str(v)) for k, v in plan.items()])
+    console.plan(f"models/{name}", plan)
     return {"plan": plan}
 
 
@@ -335,6 +349,10 @@ def _say_fitted(training: Any) -> None:
         f" at most {course.dose.epochs:.3g} epochs,"
         f" {tuning.machine.device} in {tuning.machine.type_name}"
     )
+    _say_cuts(fitted)
+
+
+def _say_cuts(fitted: Any) -> None:
     if fitted.shortened:
         console.warn(f"{fitted.shortened:,} conversations lose their beginning: they are too long")
     if fitted.left_out:

@@ -77,8 +77,7 @@ class Instructing:
 
     def fit(self, conversations: Sequence[Conversation]) -> Fitted:
         """Conversations as ids; DataError names rows from which nothing could be learnt."""
-        rendered = check_rendering(self.template, conversations)
-        return fitted(rendered, [one.id for one in conversations], self.course.context)
+        return fit(conversations, self.template, self.course.context)
 
     def start(self, directory: Path) -> Run:
         """The run in a folder, standing where an earlier attempt left it."""
@@ -123,14 +122,7 @@ class Instructing:
         tokenizer.save(directory)
 
     def _batches(self, rows: Sequence[Rendered]) -> ChatBatches:
-        return ChatBatches(
-            rows,
-            context=self.course.context,
-            rows=self.course.rows,
-            pad_id=self.template.tokenizer.pad_id,
-            seed=self.course.seed,
-            pack=self.course.is_packed,
-        )
+        return batches_of(rows, self.course, self.template)
 
     def _evaluate(self) -> Score:
         return self._score(self._validation)
@@ -144,11 +136,26 @@ def describe_score(found: Score) -> dict[str, Any]:
     return {"val_loss": found.loss, "val_perplexity": math.exp(min(found.loss, 50.0))}
 
 
-def fitted(rendered: Sequence[Rendered], names: Sequence[str], context: int) -> Fitted:
-    """Rows of at most `context` tokens and one: a longer one loses its beginning.
+def batches_of(rows: Sequence[Rendered], course: Course, template: ChatTemplate) -> ChatBatches:
+    """Rows as the batches of a course."""
+    return ChatBatches(
+        rows,
+        context=course.context,
+        rows=course.rows,
+        pad_id=template.tokenizer.pad_id,
+        seed=course.seed,
+        pack=course.is_packed,
+    )
+
+
+def fit(conversations: Sequence[Conversation], template: ChatTemplate, context: int) -> Fitted:
+    """Conversations as rows of at most `context` tokens and one: a longer one loses its beginning.
 
     One whose answers would lose something is left out, and named: what is trained is never cut.
+    Raises DataError that names rows from which nothing could be learnt.
     """
+    rendered = check_rendering(template, conversations)
+    names = [one.id for one in conversations]
     rows: list[Rendered] = []
     left_out: list[str] = []
     shortened = 0

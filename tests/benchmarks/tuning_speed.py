@@ -4,7 +4,7 @@
 
 Every trainer gets the same folder (GPT-2 small's shape, random weights, a vocabulary of 50257), the
 same ids of the SMS spam messages and AdamW. Classes: `llmctl` with length buckets, `llmctl head`
-above states that were computed once, and transformers' Trainer in bfloat16, padded to the context
+above states that were computed once, and transformers' Trainer, padded to the context
 and to the longest of a batch. Answers: `llmctl` in packed rows and TRL's SFTTrainer, which pads to
 the longest; tokens are those of the messages, without padding. What a step is: from batch to new
 weights, the mean over all timed ones, in a process of its own.
@@ -29,6 +29,7 @@ from llmctl.data.tokenizer import Tokenizer
 from llmctl.data.tokenizer_training import train_bpe
 from llmctl.evals.classification import score
 from llmctl.model.checkpoint import save_model
+from llmctl.model.device import pick_dtype
 from llmctl.model.low_rank import AdapterSettings
 from llmctl.model.transformer import fresh
 from llmctl.shapes import named_shape
@@ -106,11 +107,16 @@ def timed(name: str, given: argparse.Namespace) -> dict[str, Any]:
         command = [sys.executable, __file__, *sys.argv[1:], "--measure", name]
     else:
         job = {"peer": name, "out": str(given.out), "steps": given.steps, "rows": ROWS}
-        job |= {"context": CONTEXT, "warm": WARM_STEPS, "bf16": given.precision != "float32"}
+        job |= {"context": CONTEXT, "warm": WARM_STEPS, "bf16": takes_bfloat16(given.precision)}
         worker = Path(__file__).with_name("tuning_peer.py")
         command = [given.python, str(worker), json.dumps(job)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def takes_bfloat16(precision: Any) -> bool:
+    """Whether that is what makes the peers fast here, or what was asked for."""
+    return pick_dtype(torch.device("cpu"), precision) == torch.bfloat16
 
 
 def measured(given: argparse.Namespace) -> dict[str, Any]:

@@ -242,11 +242,11 @@ def _odd_labels(draw: random.Random) -> Iterator[Case]:
     yield _classes("two labels", "a.csv", _csv(twice), "texts with two labels: 1", "a.csv:5")
     lines = _csv(rows).splitlines(keepends=True)
     wide = [*lines[:5], "too,many,cells,here\n", *lines[5:]]
-    yield _classes("a wide row", "a.csv", "".join(wide), "wrong number of columns: 1", "line 6")
+    yield _classes("a wide row", "a.csv", "".join(wide), "wrong number of columns: 1", "a.csv:6")
     short = [*lines[:5], "short\n", *lines[5:]]
-    yield _classes("a short row", "a.csv", "".join(short), "wrong number of columns: 1", "line 6")
+    yield _classes("a short row", "a.csv", "".join(short), "wrong number of columns: 1", "a.csv:6")
     opened = [*lines[:5], '"never closed,bad\n', *lines[5:]]
-    yield _classes("an open quote", "a.csv", "".join(opened), "unclosed quote: 1", "line 6")
+    yield _classes("an open quote", "a.csv", "".join(opened), "unclosed quote: 1", "a.csv:6")
     broken = _csv(rows).encode() + b"one broken \xff byte,bad\n" + _csv(rows, header=False).encode()
     yield _classes("a broken byte", "a.csv", broken, "label column `label`")
     yield _classes("NULs", "a.csv", _csv(rows).encode().replace(b"the", b"t\0he"), "`label`")

@@ -39,6 +39,14 @@ def written(path: Path, content: bytes | str) -> Path:
     return path
 
 
+def places(ending: str, texts: list[str]) -> list[int]:
+    """Where rows stand: by the line that each begins in below a header, else by number."""
+    if ending != "csv":
+        return list(range(1, len(texts) + 1))
+    lines = [1 + text.count("\n") for text in texts]
+    return [2 + sum(lines[:row]) for row in range(len(texts))]
+
+
 def delimited(rows: list[dict[str, str]]) -> str:
     sink = io.StringIO()
     writer = csv.DictWriter(sink, rows[0])
@@ -129,14 +137,16 @@ def test_rows_become_documents_with_what_stands_beside_the_text(tmp_path: Path, 
     documents, _ = read(written(tmp_path / f"rows.{ending}", FORMATS[ending]))
 
     assert [one.text for one in documents] == [row["text"] for row in ROWS]
-    assert [one.id for one in documents] == [f"rows/rows.{ending}:{n}" for n in (1, 2, 3)]
+    assert [one.id for one in documents] == [
+        f"rows/rows.{ending}:{place}" for place in places(ending, [row["text"] for row in ROWS])
+    ]
     assert [(one.url, one.meta) for one in documents] == [
         (row["url"], {"id": row["id"]}) for row in ROWS
     ]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet", "arrow"])
-def test_many_rows_come_in_order_and_are_numbered_through(tmp_path: Path, ending: str):
+def test_many_rows_come_in_order_and_say_where_they_stand(tmp_path: Path, ending: str):
     rows = [{"id": str(number), "text": f"{number} {TEXT}" * 5} for number in range(3000)]
     table = pa.Table.from_pylist(rows)
     content = {
@@ -150,7 +160,9 @@ def test_many_rows_come_in_order_and_are_numbered_through(tmp_path: Path, ending
     documents, _ = read(written(tmp_path / f"a.{ending}", content))
 
     assert [one.text for one in documents] == [row["text"] for row in rows]
-    assert [one.id for one in documents] == [f"a/a.{ending}:{n}" for n in range(1, 3001)]
+    assert [one.id for one in documents] == [
+        f"a/a.{ending}:{place}" for place in places(ending, [row["text"] for row in rows])
+    ]
 
 
 ARCHIVES: dict[str, Callable[[dict[str, bytes]], bytes]] = {
@@ -421,9 +433,9 @@ def test_a_quote_that_nobody_closes_costs_the_line_that_it_stands_in(tmp_path: P
     assert [one.meta["id"] for one in documents] == [
         str(number) for number in range(1000) if number not in lost
     ]
-    assert [one.detail for one in rejected if one.reason == "unclosed quote"] == [
-        "line 102",
-        "line 902",
+    assert [one.where for one in rejected if one.reason == "unclosed quote"] == [
+        "a/a.csv:102",
+        "a/a.csv:902",
     ]
 
 

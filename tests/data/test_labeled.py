@@ -133,6 +133,22 @@ def test_ids_say_the_line_in_which_a_text_stands(tmp_path):
     assert places["text 0"] == "a.csv:4"
 
 
+def test_what_is_refused_is_named_by_its_line_whatever_stands_above(tmp_path):
+    lines = ["", "text,label", '"two\nlines",x', "", "short", "no label,", '"open,x']
+    lines += [f"text {n},{'xy'[n % 2]}" for n in range(20)]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+
+    found = read_classes(tmp_path / "a.csv")
+
+    assert {
+        reason: [one.split()[0] for one in at] for reason, at in found.facts["cases"].items()
+    } == {
+        "wrong number of columns": ["a.csv:6"],
+        "no label": ["a.csv:7"],
+        "unclosed quote": ["a.csv:8"],
+    }
+
+
 def test_a_test_with_labels_that_were_never_trained_is_refused_by_line(tmp_path):
     train = write_rows(tmp_path / "a.jsonl", numbered())
     test = write_rows(tmp_path / "b.jsonl", [(f"new {n}", "ab"[n % 2]) for n in range(6)])

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from llmctl.data.labeled.classes import Example
 from llmctl.evals.answers import compare_answers, gains
 from llmctl.evals.baseline import baseline_predictions
 from llmctl.evals.classification import (
@@ -93,8 +94,8 @@ def test_a_better_classifier_is_found_better_and_an_equal_one_is_not() -> None:
 
 
 def test_the_baseline_learns_what_words_say() -> None:
-    train = [(f"good day number {n}", 0) for n in range(40)]
-    train += [(f"bad night number {n}", 1) for n in range(40)]
+    train = [Example(f"good:{n}", f"good day number {n}", 0) for n in range(40)]
+    train += [Example(f"bad:{n}", f"bad night number {n}", 1) for n in range(40)]
 
     found = baseline_predictions(train, train[::4], ["a good day", "such a bad night"])
 

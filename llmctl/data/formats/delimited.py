@@ -119,17 +119,17 @@ class _Feed:
 def _rows(feed: _Feed, layout: Layout, name: str) -> Iterator[Row | Rejected]:
     csv.field_size_limit(LONGEST)  # the module has one limit, for all its readers
     reader = _records(feed, layout.delimiter, has_quotes=layout.has_quotes)
-    number = 0 if layout.has_header else 1
+    is_header = layout.has_header
     for cells in _cells(reader):
         problem = _problem(feed.record, cells, len(layout.names))
         if problem:
             feed.return_tail()
-            where, size = f"{name}:{number}", sum(map(utf8_size, feed.record))
-            yield Rejected(where=where, reason=problem, detail=f"line {feed.line}", bytes=size)
-        elif cells and number:
-            yield Row(number, dict(zip(layout.names, cells, strict=False)), feed.line)
+            size = sum(map(utf8_size, feed.record))
+            yield Rejected(where=f"{name}:{feed.line}", reason=problem, bytes=size)
+        elif cells and not is_header:
+            yield Row(feed.line, dict(zip(layout.names, cells, strict=False)))
         feed.start_record()
-        number += cells != []
+        is_header = is_header and cells == []
 
 
 def _cells(reader: Iterator[list[str]]) -> Iterator[list[str] | None]:

@@ -68,7 +68,7 @@ def _line_rows(blocks: Iterable[str], name: str) -> Iterator[Row | Rejected]:
             yield Rejected(where=where, reason="line too long", detail=f"over {LONGEST} bytes")
         elif not line.isspace():
             try:
-                yield _row(number, _value(line.strip()), where, number)
+                yield _row(number, _value(line.strip()), where)
             except (ValueError, RecursionError) as error:
                 detail, size = _said(error), utf8_size(line)
                 yield Rejected(where=where, reason="bad JSON", detail=detail, bytes=size)
@@ -144,11 +144,11 @@ def _at_least(blocks: Iterator[str], size: int) -> str:
     return "".join(gathered)
 
 
-def _row(number: int, value: Any, where: str, line: int | None = None) -> Row | Rejected:
+def _row(number: int, value: Any, where: str) -> Row | Rejected:
     if isinstance(value, str):
-        return Row(number, {"text": value}, line)
+        return Row(number, {"text": value})
     if isinstance(value, dict):
-        return Row(number, value, line)
+        return Row(number, value)
     return Rejected(where=where, reason="no text", detail="neither a string nor an object")
 
 

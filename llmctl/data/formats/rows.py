@@ -39,14 +39,13 @@ NUMBER = re.compile(r"[\s\d.,:;/%$€£()eE+-]*")
 
 
 class Row(NamedTuple):
-    """One record: its number in the file and, where it has one, the line that it begins in.
+    """One record, and its place: the line that it begins in, or its number in a file without lines.
 
     Both count from 1.
     """
 
-    number: int
+    place: int
     values: Mapping[str, Any]
-    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +105,17 @@ def passages(
         if isinstance(row, Rejected):
             yield row
             continue
-        number, values, _ = row
+        place, values = row
         text = values.get(columns.text)
         if not isinstance(text, str):
             detail = f"`{columns.text}` holds no string"
-            yield Rejected(where=f"{item.name}:{number}", reason="no text", detail=detail)
+            yield Rejected(where=f"{item.name}:{place}", reason="no text", detail=detail)
             continue
         whole = replace_surrogates(text)
         spoilt += whole is not text
         facts = _facts(values, columns.facts)
         for key, piece in options.split((whole,)):
-            yield Passage(f":{number}{key}", piece, facts)
+            yield Passage(f":{place}{key}", piece, facts)
     if spoilt:
         yield remark(item, "replaced lone surrogates", f"rows: {spoilt}")
 

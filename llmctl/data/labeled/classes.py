@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmctl.data.document import Rejected
 from llmctl.data.labeled.columns import MOST_CLASSES, ClassColumns, find_columns
@@ -59,6 +59,14 @@ class ClassSet:
 
     classes: tuple[str, ...]
     splits: dict[str, tuple[Example, ...]]
+    facts: dict[str, Any]
+    remarks: tuple[str, ...]
+
+
+class LabelledTexts(NamedTuple):
+    """Texts to judge a model by: its columns as `facts`, and what is to be said of them."""
+
+    examples: tuple[Example, ...]
     facts: dict[str, Any]
     remarks: tuple[str, ...]
 
@@ -150,8 +158,8 @@ def read_test(
     *,
     text_column: str | None = None,
     label_column: str | None = None,
-) -> tuple[tuple[Example, ...], tuple[str, ...]]:
-    """All rows of a file whose label is one of the classes, doubles too, and what is to be said.
+) -> LabelledTexts:
+    """All rows of a file whose label is one of the classes, doubles too.
 
     Raises DataError where no row has such a label.
     """
@@ -176,7 +184,8 @@ def read_test(
         said.append(f"rows left out, labels that are not the model's: {len(file.rows) - len(rows)}")
     if file.rejected:
         said.append(f"rows left out: {cases(file.rejected)}")
-    return tuple(rows), tuple(said)
+    facts = {"text_column": columns.text_column, "label_column": columns.label}
+    return LabelledTexts(tuple(rows), facts, tuple(said))
 
 
 def _read(path: Path, text_column: str | None, label_column: str | None) -> _File:

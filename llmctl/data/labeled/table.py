@@ -237,7 +237,7 @@ def _read(item: Item) -> Iterator[Record | Rejected]:
         if isinstance(row, Rejected):
             yield row
         else:
-            yield Record(f"{item.name}:{row.line or row.number}", row.values)
+            yield Record(f"{item.name}:{row.place}", row.values)
 
 
 def _rows_of(item: Item) -> RowReader | None:
