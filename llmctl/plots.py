@@ -56,13 +56,14 @@ DARK = Palette(
 )
 
 
-def loss_curve(rows: Sequence[Row], *, palette: Palette = LIGHT) -> bytes:
-    """A training run as a PNG of 1200 x 705 pixels."""
+def loss_curve(rows: Sequence[Row], *, target: str = "token", palette: Palette = LIGHT) -> bytes:
+    """A training run as a PNG of 1200 x 705 pixels; losses are in nats a target."""
     figure = blank(palette)
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     for axes in (losses, rates):
         dress(axes, palette)
     _draw_losses(losses, rows, palette)
+    losses.set_ylabel(f"loss (nats a {target})", color=palette.ink)
     _draw_bits_per_byte(losses, rows, palette)
     _draw_rates(rates, rows, palette)
     return to_png(figure)
@@ -128,7 +129,6 @@ def _draw_losses(axes: Axes, rows: Sequence[Row], palette: Palette) -> None:
         label = f"validation, {held_out[-1]:.3f} at the end"
         axes.plot(marked, held_out, **_line(held_out, palette.held_out), label=label)
     _leave_spikes_out(axes, np.concatenate([smoothed, held_out]))
-    axes.set_ylabel("loss (nats a token)", color=palette.ink)
     axes.legend(facecolor=palette.paper, edgecolor="none", labelcolor=palette.ink)
 
 

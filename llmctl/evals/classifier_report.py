@@ -71,9 +71,9 @@ def write_classifier_report(directory: Path, portrait: ClassifierPortrait) -> No
         Section("The data", [_remarks(portrait.remarks)]),
     ]
     if portrait.metrics:
-        curve = loss_curve(portrait.metrics)
+        curve = loss_curve(portrait.metrics, target="text")
         (directory / "loss.png").write_bytes(curve)
-        dark = loss_curve(portrait.metrics, palette=DARK)
+        dark = loss_curve(portrait.metrics, target="text", palette=DARK)
         sections.append(
             Section("How it learnt", [Picture(png=curve, dark=dark, caption="loss over the steps")])
         )
@@ -112,8 +112,8 @@ def _told_gains(one: Contender) -> dict[str, Any]:
 
 def _intervals(found: Classification) -> Table:
     rows: list[tuple[str, str]] = [
-        (name.replace("_", "-"), f"{one.low:.4f} to {one.high:.4f}")
-        for name, one in found.intervals.items()
+        (name, f"{found.intervals[key].low:.4f} to {found.intervals[key].high:.4f}")
+        for key, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1"))
     ]
     before, after = found.raw_calibration_error, found.calibration_error
     rows.append(("calibration error", f"{after:.4f} (untempered {before:.4f})"))
@@ -121,7 +121,10 @@ def _intervals(found: Classification) -> Table:
 
 
 def _classes(found: Classification) -> Table:
-    rows = [(one.name, one.precision, one.recall, one.f1, one.texts) for one in found.rows]
+    rows = [
+        (one.name, f"{100 * one.precision:.1f} %", f"{100 * one.recall:.1f} %", one.f1, one.texts)
+        for one in found.rows
+    ]
     return Table(columns=("class", "precision", "recall", "F1", "texts"), rows=rows, bars="F1")
 
 
