@@ -125,13 +125,14 @@ def test_pictures_figures_and_a_page_lie_beside_the_model(classifier: Any) -> No
 
 
 def test_transformers_classifies_as_llmctl_does(classifier: Any, workspace: Workspace) -> None:
-    texts = ("a merry day", "a cruel and gloomy winter, and a very long story to tell")
+    texts = ("a merry day", "a cruel and gloomy winter, and a long story to tell. " * 20)
     ours = predict.run(predict.Predict(texts=texts, model=classifier.name), workspace)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(classifier.path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(classifier.path)
 
     with torch.no_grad():
-        logits = model(**tokenizer(list(texts), return_tensors="pt", padding=True)).logits
+        given = {"padding": True, "truncation": True, "max_length": 128}
+        logits = model(**tokenizer(list(texts), return_tensors="pt", **given)).logits
 
     theirs = [model.config.id2label[int(row.argmax())] for row in logits]
     shares = [one["probabilities"][one["label"]] for one in ours["predictions"]]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders
+from tokenizers import decoders, processors
 
 from llmctl.data.tokenizer_roles import roles_beside
 from llmctl.errors import ConfigError, DataError
@@ -79,6 +79,17 @@ class Tokenizer:
     def with_chat_template(self, template: str) -> "Tokenizer":
         """The same tokenizer, whose files tell others how a conversation is written."""
         return Tokenizer(self._backend, {**self.config, "chat_template": template})
+
+    def with_end(self) -> "Tokenizer":
+        """The same tokenizer, whose rule puts the end-of-text token behind a prompt, too."""
+        end = self.config["eos_token"]
+        backend = tokenizers.Tokenizer.from_str(self.json_text)
+        rule = processors.TemplateProcessing(
+            single=f"$A {end}", pair=f"$A $B:1 {end}:1", special_tokens=[(end, self.eos_id)]
+        )
+        before = backend.post_processor
+        backend.post_processor = processors.Sequence([before, rule]) if before else rule
+        return Tokenizer(backend, self.config)
 
     def save(self, directory: Path) -> None:
         """Write both files into an existing folder; the sha256 of tokenizer.json is `digest`."""
@@ -146,6 +157,12 @@ class Tokenizer:
         if ids[:2] == [self.bos_id] * 2:
             return ids[1:]
         return ids or [self.eos_id]
+
+    def cut(self, ids: list[int], most: int) -> list[int]:
+        """At most so many ids of a prompt, of which a token that ends it stays the last."""
+        if len(ids) <= most:
+            return ids
+        return [*ids[: most - 1], self.eos_id] if ids[-1] == self.eos_id else ids[:most]
 
     def encode_rendered(self, text: str) -> list[int]:
         """The ids of a text that was written for the model: special tokens count, none is added."""

@@ -41,7 +41,7 @@ class ClassifierEngine:
     def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """The logits (N, C) of texts, in their order."""
         context = self.model.shape.context
-        rows = [self.tokenizer.encode_prompt(text)[:context] for text in texts]
+        rows = [self.tokenizer.cut(self.tokenizer.encode_prompt(text), context) for text in texts]
         found = class_logits(self.model, rows, self.tokenizer.pad_id)
         return found.numpy().astype(np.float64)
 

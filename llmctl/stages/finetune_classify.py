@@ -169,8 +169,8 @@ def _read(config: FinetuneClassify) -> Any:
 def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str, Any]:
     """What would be made; nothing is."""
     from llmctl.data.labeled.artifact import read_classes_artifact
-    from llmctl.data.tokenizer import Tokenizer
     from llmctl.model.checkpoint import read_shape
+    from llmctl.train.classifying import tokenizer_for
     from llmctl.workspace import outside
 
     if config.file is None:
@@ -178,7 +178,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         found, name = read_classes_artifact(labeled.path), config.name or labeled.name
     else:
         found, name = _read(config), config.name or outside(config.file).name
-    shape, tokenizer = read_shape(base.path), Tokenizer.load(base.path)
+    shape, tokenizer = read_shape(base.path), tokenizer_for(base.path)
     texts = found.splits["train"]
     dose = _dose(config, shape.width, len(texts))
     tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)

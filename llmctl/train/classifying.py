@@ -89,7 +89,7 @@ class Classifying:
 
     def __init__(self, lesson: Lesson, machine: Machine) -> None:
         self.lesson = lesson
-        self.tokenizer = Tokenizer.load(lesson.base)
+        self.tokenizer = tokenizer_for(lesson.base)
         decoder = load_model(lesson.base, dtype=torch.float32)
         self.model = classifier_from(decoder, len(lesson.classes), seed=lesson.seed)
         self.cut = 0
@@ -108,7 +108,7 @@ class Classifying:
         context = self.model.shape.context
         rows = [self.tokenizer.encode_prompt(text) for text in texts]
         self.cut += sum(len(row) > context for row in rows)
-        return [row[:context] for row in rows]
+        return [self.tokenizer.cut(row, context) for row in rows]
 
     def start(self, directory: Path) -> Run:
         """The run in a folder, standing where an earlier attempt left it."""
@@ -182,6 +182,16 @@ class Classifying:
             torch.from_numpy(logits_NC), torch.from_numpy(truth)
         )
         return HeldOut(accuracy=scores.accuracy, macro_f1=scores.macro_f1, loss=float(nats))
+
+
+def tokenizer_for(base: Path) -> Tokenizer:
+    """The tokenizer of a base model, told to end each text by a token that is always the same.
+
+    The head reads the last token, and that one learns to gather what the whole text says. Where
+    it is what texts are padded with, too, transformers would not see it, and it is left out.
+    """
+    tokenizer = Tokenizer.load(base)
+    return tokenizer if tokenizer.eos_id == tokenizer.pad_id else tokenizer.with_end()
 
 
 def describe_score(found: HeldOut) -> dict[str, Any]:

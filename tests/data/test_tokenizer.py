@@ -71,6 +71,22 @@ def test_transformers_opens_the_saved_folder_and_gives_the_same_ids(tokenizer, t
     assert len(theirs) == tokenizer.vocab_size
 
 
+def test_a_tokenizer_that_ends_prompts_does_so_for_transformers_and_when_they_are_cut(
+    tokenizer, tmp_path
+):
+    ending = tokenizer.with_end()
+    ending.save(tmp_path)
+
+    ours = ending.encode_prompt(PROSE[0])
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+
+    whole = tokenizer.encode(PROSE[0]).tolist()
+    assert ours == [tokenizer.eos_id, *whole, tokenizer.eos_id]
+    assert ours == theirs(PROSE[0])["input_ids"]
+    assert ending.cut(ours, 6) == theirs(PROSE[0], truncation=True, max_length=6)["input_ids"]
+    assert tokenizer.cut(tokenizer.encode_prompt(PROSE[0]), 6) == [tokenizer.eos_id, *whole[:5]]
+
+
 def test_a_saved_tokenizer_comes_back_the_same(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
 
