@@ -1,19 +1,23 @@
 """`llmctl finetune classify` on real data beside TF-IDF with a logistic regression: a table.
 
     python tests/benchmarks/tuning_quality.py --data ../shared/data --out BENCH [--minutes 4.8] \
-        [--sets sms-csv,sms-tsv,sst2] [--seeds 3]
+        [--sets sms-csv,sms-tsv,sst2] [--seeds 0,1,2] [--texts 2000]
 
 The base is pretrained here on the books beside the project for `--minutes`, once, then tuned on
-each set; the baseline of each row is trained on the very same split.
+each set; the baseline of each row is trained on the very same split. With `--texts`, so many rows
+of a set, drawn once, stand for all of it, its own test aside.
 """
 
 import argparse
 import json
+import random
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from llmctl.data.labeled.table import read_table
 
 SETS = {
     "sms-csv": ("spam/spam.csv", ()),
@@ -36,12 +40,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=4.8)
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--texts", type=int, help="so many of each set; all by default")
     given = parser.parse_args()
     workspace = given.out / "tuning"
     make_base(workspace, given)
     for name in given.sets.split(","):
-        rows = [tuned(workspace, given.data, name, seed) for seed in range(given.seeds)]
+        rows: list[dict[str, Any]] = []
+        for seed in given.seeds.split(","):
+            rows.append(tuned(workspace, given, name, seed))
+            print(told(f"{name}-{seed}", rows[-1:]), flush=True)
         print(told(name, rows), flush=True)
 
 
@@ -54,12 +62,24 @@ def make_base(workspace: Path, given: argparse.Namespace) -> None:
         llmctl(workspace, "pretrain", "--size=nano", f"--minutes={given.minutes}")
 
 
-def tuned(workspace: Path, data: Path, name: str, seed: int) -> dict[str, Any]:
+def tuned(workspace: Path, given: argparse.Namespace, name: str, seed: str) -> dict[str, Any]:
     """The facts of one run."""
     file, flags = SETS[name]
-    words = [str(data / one) if "/" in one else one for one in flags]
-    command = ["finetune", "classify", str(data / file), *words, "--base=base"]
+    path = given.data / file
+    if given.texts is not None:
+        path = drawn(path, given.texts, given.out / f"{name}-{given.texts}.jsonl")
+    words = [str(given.data / one) if "/" in one else one for one in flags]
+    command = ["finetune", "classify", str(path), *words, "--base=base"]
     return llmctl(workspace, *command, f"--name={name}-{seed}", f"--seed={seed}", "--force")
+
+
+def drawn(path: Path, texts: int, out: Path) -> Path:
+    """Some of the rows of a table, as a table."""
+    records = read_table(path).records
+    rows = random.Random(0).sample(records, min(texts, len(records)))
+    lines = [json.dumps(dict(row.values), ensure_ascii=False) for row in rows]
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return out
 
 
 def llmctl(workspace: Path, *words: str) -> dict[str, Any]:
