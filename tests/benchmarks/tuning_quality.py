@@ -5,7 +5,8 @@
 
 The base is pretrained here on the books beside the project for `--minutes`, once, then tuned on
 each set; the baseline of each row is trained on the very same split. With `--texts`, so many rows
-of a set, drawn once, stand for all of it, its own test aside.
+of a set, drawn once, stand for all of it, its own test aside. A run that was cut goes on, and one
+that is made is told again.
 """
 
 import argparse
@@ -70,7 +71,7 @@ def tuned(workspace: Path, given: argparse.Namespace, name: str, seed: str) -> d
         path = drawn(path, given.texts, given.out / f"{name}-{given.texts}.jsonl")
     words = [str(given.data / one) if "/" in one else one for one in flags]
     command = ["finetune", "classify", str(path), *words, "--base=base"]
-    return llmctl(workspace, *command, f"--name={name}-{seed}", f"--seed={seed}", "--force")
+    return llmctl(workspace, *command, f"--name={name}-{seed}", f"--seed={seed}")
 
 
 def drawn(path: Path, texts: int, out: Path) -> Path:
