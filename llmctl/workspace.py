@@ -223,6 +223,11 @@ class Workspace:
             path, commit = fetch(reference, patterns=patterns, revision=revision)
             return ModelSource(path, Input("hub", reference, commit), f"{reference}@{commit[:12]}")
         name, _, step = (reference or "").partition("@")
+        if "/" in name:
+            raise WorkspaceError(
+                f"there is no model in `{reference}`",
+                hint="a model's folder holds a config.json; a hub id is organisation/name",
+            )
         if step:
             return self._checkpoint(name, step)
         artifact = self.find("model", name) if name else self.newest("model", sorts=sorts)

@@ -113,3 +113,10 @@ def test_a_reference_that_is_nothing_is_refused_without_a_hub(workspace: Workspa
 
     assert "`mine`" in str(told.value.hint)
     assert hub.asked == []
+
+
+def test_a_folder_without_a_model_is_told_from_a_name(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="there is no model in") as told:
+        workspace.model_source(str(tmp_path))
+
+    assert "config.json" in str(told.value.hint)

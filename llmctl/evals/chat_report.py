@@ -21,6 +21,8 @@ from llmctl.report import Picture, Section, Table, Text, Tree, facts_table, writ
 # Room for an answer beyond the longest that is expected, in characters a token and tokens.
 CHARACTERS_A_TOKEN, SPARE_TOKENS = 2, 32
 MOST_SHOWN = 8
+# What people call the scores.
+NAMES = {"exact_match": "exact match", "token_f1": "token F1", "chrf": "chrF", "rouge_l": "ROUGE-L"}
 
 
 class Question(NamedTuple):
@@ -121,7 +123,7 @@ def told_scores(answered: Answered) -> Table:
         columns += [other, "gain"]
     rows: list[list[str]] = []
     for score, one in answered.scores[answered.judged].items():
-        row = [score.replace("_", " "), f"{one.mean:.3f}"]
+        row = [NAMES[score], f"{one.mean:.3f}"]
         row.append(f"{one.interval.low:.3f} to {one.interval.high:.3f}")
         for other in answered.others:
             gain = answered.gains_over(other)[score]

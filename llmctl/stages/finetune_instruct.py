@@ -354,11 +354,12 @@ def _say_fitted(training: Any) -> None:
 
 def _say_cuts(fitted: Any) -> None:
     if fitted.shortened:
-        console.warn(f"{fitted.shortened:,} conversations lose their beginning: they are too long")
+        console.warn(f"conversations that lose their beginning, too long: {fitted.shortened:,}")
     if fitted.left_out:
         shown = ", ".join(fitted.left_out[:MOST_SHOWN])
         console.warn(
-            f"{len(fitted.left_out):,} are left out, because their answers do not fit: {shown}"
+            f"conversations left out, whose answers do not fit: {len(fitted.left_out):,}"
+            f" (the first: {shown})"
         )
 
 
