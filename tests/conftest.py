@@ -8,6 +8,7 @@ import runpy
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -19,7 +20,6 @@ from llmctl.data.sources.files import Files
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.model.checkpoint import save_model
 from llmctl.model.transformer import fresh
-from llmctl.registry import load
 from llmctl.shapes import Size, shape_of
 from llmctl.stages import collect, tokenize
 from llmctl.workspace import Workspace
@@ -155,7 +155,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub without repositories, which is the only one that huggingface_hub knows of."""
-    hub, constants = Hub(), load("huggingface_hub:constants")
+    hub, constants = Hub(), import_module("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "ENDPOINT", hub.address)
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{repo_id}")[1:]
