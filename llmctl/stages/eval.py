@@ -157,7 +157,7 @@ def _judge_classes(
     }
     if learnt:
         with console.status("training the baseline on the texts that the model learnt from"):
-            predictions[BASELINE] = baseline_predictions(*learnt, texts)
+            predictions[BASELINE] = baseline_predictions(learnt[0], learnt[1], texts)
     others = [
         contender(name, labels, one, logits[0].argmax(axis=1), seed=config.seed)
         for name, one in predictions.items()
