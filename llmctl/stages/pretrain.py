@@ -479,7 +479,6 @@ def _plan(config: Pretrain, reading: _Reading, shape: Any, name: str) -> dict[st
         plan["flops"] = plan["tokens"] * shape.flops_per_token(shape.context)
     plan |= _many(config, shape, recipe)
     console.table(f"would make models/{name}", ("", ""), list(_told(plan)))
-    console.plan(f"models/{name}", plan)
     return {"plan": plan}
 
 
