@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmctl.figures import duration
 from llmctl.infer.engine import Engine
 from llmctl.infer.sampling import Sampling
 from llmctl.plots import DARK, loss_curve
@@ -44,12 +45,31 @@ def write_model_report(directory: Path, portrait: Portrait, *, device: str) -> N
             Section("How it went", [curves]),
             Section("What it writes", _samples(engine, portrait.prompts)),
             Section("What it expects next", _expectations(engine, portrait.prompts)),
+            *_time(portrait.facts),
             Section("Facts", [facts_table(portrait.facts)]),
             Section("Settings", [facts_table(portrait.config)]),
             Section("What it was made from", [portrait.lineage]),
         ],
         summary=portrait.summary,
     )
+
+
+def _time(facts: Mapping[str, Any]) -> list[Section]:
+    """Useful time over all time, by cause; nothing of a run that kept no account of it."""
+    goodput = facts.get("goodput")
+    if not goodput:
+        return []
+    seconds: Mapping[str, float] = goodput["seconds"]
+    whole = max(sum(seconds.values()), 1e-9)
+    attempts = goodput["attempts"]
+    told = "one attempt" if attempts == 1 else f"{attempts:,} attempts"
+    table = Table(
+        columns=("cause", "time", "share"),
+        rows=[(cause, duration(took), took / whole) for cause, took in seconds.items()],
+        caption=f"{goodput['share']:.1%} of all time was spent on steps that count, in {told}",
+        bars="share",
+    )
+    return [Section("Where the time went", [table])]
 
 
 def _samples(engine: Engine, prompts: Sequence[str]) -> list[Text]:

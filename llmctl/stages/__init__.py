@@ -65,5 +65,9 @@ COMMANDS = {
             "llmctl.stages.verify:Verify",
             "Hash every file again and compare it with the manifest",
         ),
+        "doctor": (
+            "llmctl.stages.doctor:Doctor",
+            "Look whether this machine is ready: versions, devices, speed, disk, clock",
+        ),
     },
 }

@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ import torch
 from llmctl.train.trainer import StepFacts
 
 WINDOW = 20
+# More than any cache holds.
+COPIED_BYTES = 256 * 2**20
 # A compiled or cold first step says nothing about the rest.
 WARM_STEPS = 2
 
@@ -25,17 +28,29 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, width: int, seconds
     left = torch.randn(2048, width, device=device).to(dtype)
     right = torch.randn(width, 4 * width, device=device).to(dtype)
     flops = 2.0 * left.shape[0] * right.numel()
+    return flops / _best_time(lambda: torch.mm(left, right), device, seconds)
+
+
+def copy_rate(device: torch.device, *, seconds: float) -> float:
+    """Bytes a second between a device and its memory in a copy, which reads and writes each."""
+    source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * COPIED_BYTES / _best_time(lambda: target.copy_(source), device, seconds)
+
+
+def _best_time(work: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """The shortest time that some work takes, of those that fit; the first does not count."""
     best, deadline = float("inf"), time.perf_counter() + seconds
     for turn in range(1000):
         began = time.perf_counter()
-        torch.mm(left, right)
+        work()
         _synchronize(device)
         now = time.perf_counter()
         if turn:
             best = min(best, now - began)
         if turn and now > deadline:
             break
-    return flops / best
+    return best
 
 
 def _synchronize(device: torch.device) -> None:

@@ -183,6 +183,14 @@ class World:
 ALONE = World()
 
 
+def backends() -> list[str]:
+    """By what processes can talk to one another here: gloo between CPUs, NCCL between GPUs."""
+    if not dist.is_available():
+        return []
+    found = {"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available()}
+    return [name for name, is_here in found.items() if is_here]
+
+
 def here(environment: dict[str, str] | None = None) -> World:
     """Which process of how many this is, as torchrun, llmctl's own launch or Slurm's srun say it.
 
