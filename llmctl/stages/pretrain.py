@@ -190,26 +190,35 @@ def _trained(
     """The model; None on a rank that does not lead."""
     from llmctl.model.device import pick_device
     from llmctl.train.distributed.world import joined
-    from llmctl.workspace import Draft as OpenDraft
 
     earlier = None if config.force else _earlier(workspace, name)
-    settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
-    with joined(world, device=pick_device(config.device), patience=config.devices.patience):
-        if not world.leads:
-            world.told_by_first("the draft is open")
-            draft = OpenDraft(workspace, {"kind": "model", "name": name})
-            training = _open(config, reading, shape, draft, earlier, world)
-            training.run.train()
-            training.write_model(draft.path)
-            world.wait_for_all("the first rank to write the model")
-            return None
-        with workspace.draft("model", name, **settings, force=config.force) as draft:
-            world.told_by_first("the draft is open")
-            training = _open(config, reading, shape, draft, earlier, world)
-            _train(config, training, draft)
-            training.write_model(draft.path)
-            world.wait_for_all("the first rank to write the model")
-            return _finish(config, training, reading, draft)
+    device, patience = pick_device(config.device), config.devices.patience
+    with (
+        joined(world, device=device, patience=patience),
+        _draft(config, workspace, reading, name, world) as draft,
+    ):
+        training = _open(config, reading, shape, draft, earlier, world)
+        _train(config, training, draft)
+        training.write_model(draft.path)
+        world.wait_for_all("the first rank to write the model")
+        return _finish(config, training, reading, draft) if world.leads else None
+
+
+@contextlib.contextmanager
+def _draft(
+    config: Pretrain, workspace: Workspace, reading: _Reading, name: str, world: World
+) -> Iterator[Draft]:
+    """The draft that all ranks work in; the first one opens it, and finishes it."""
+    from llmctl.workspace import Draft
+
+    if not world.leads:
+        world.told_by_first("the draft is open")
+        yield Draft(workspace, {"kind": "model", "name": name})
+        return
+    plan: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
+    with workspace.draft("model", name, **plan, force=config.force) as draft:
+        world.told_by_first("the draft is open")
+        yield draft
 
 
 def _launched(config: Pretrain, workspace: Workspace, name: str) -> Artifact:
@@ -624,7 +633,7 @@ def _train(config: Pretrain, training: Any, draft: Draft) -> None:
     from llmctl.train.profiling import Profile
 
     profile = None
-    if config.profile:
+    if config.profile and training.job.world.leads:
         profile = Profile(draft.path / PROFILE, training.job.machine.device)
     closing = contextlib.closing(profile) if profile else contextlib.nullcontext()
     with closing, console.live() as line:

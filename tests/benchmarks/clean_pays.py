@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--tokens", default="1500000")
-    parser.add_argument("--size", default="nano")
+    parser.add_argument("--params", default="1.5e6")
     given = parser.parse_args()
     match given.step:
         case "build":
@@ -118,7 +118,7 @@ def train(given: argparse.Namespace) -> None:
             if place.exists():
                 continue
             made = llmctl(
-                given.out, "pretrain", "--from", arm, "--size", given.size, "--tokens",
+                given.out, "pretrain", "--from", arm, "--params", given.params, "--tokens",
                 given.tokens, "--seed", seed, "--name", f"{arm}-{seed}",
                 "--eval-tokens", "1e9",
             )  # fmt: skip

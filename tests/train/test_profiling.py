@@ -51,7 +51,7 @@ def test_a_run_that_is_profiled_makes_the_same_model(tiny_workspace: Workspace) 
     profiled = load_file(
         trained(tiny_workspace, "profiled", profile=True).path / "model.safetensors"
     )
-    plain = load_file(trained(tiny_workspace, "plain").path / "model.safetensors")
+    plain = load_file(trained(tiny_workspace, "unprofiled").path / "model.safetensors")
 
     assert all(torch.equal(profiled[name], plain[name]) for name in plain)
 
