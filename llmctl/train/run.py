@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llmctl.durable import write_durably
-from llmctl.errors import TrainingError
+from llmctl.errors import Interruption, TrainingError
 from llmctl.train.checkpoint import Checkpoints, ModelForm, Saved, read_saved, restore, sound
 from llmctl.train.distributed.world import World
 from llmctl.train.goodput import Goodput
@@ -108,6 +108,11 @@ class Run:
                         settle=self._settle,
                     )
                 )
+        except Interruption:
+            # Nobody leaves while another still saves: whoever watches would end the others.
+            self.checkpoints.wait()
+            self.world.wait_for_all("what is being saved")
+            raise
         finally:
             # Whatever ended the loop, what was being saved is saved.
             self.checkpoints.wait()
