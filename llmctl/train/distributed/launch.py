@@ -35,6 +35,7 @@ from llmctl.train.distributed.world import BEGAN, PULSES
 from llmctl.train.signals import stop_requests
 
 POLL_SECONDS = 0.1
+SECONDS_TO_DIE = 30
 REFUSALS = {
     one.exit_code: one
     for one in (
@@ -138,8 +139,14 @@ def _agent(folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.
         yield agent
     finally:
         if agent.poll() is None:
+            workers = psutil.Process(agent.pid).children(recursive=True)
             agent.kill()
             agent.wait()
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
+            # Until a worker is gone, so is not its lock on the draft.
+            psutil.wait_procs(workers, timeout=SECONDS_TO_DIE)
         for pulse in _pulses(folder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pulse["pid"], signal.SIGKILL)

@@ -47,7 +47,10 @@ class Pulse:
         self.doing = doing
         if self.path is not None:
             told = {"rank": self.rank, "pid": os.getpid(), "doing": doing}
-            self.path.write_text(json.dumps(told), encoding="utf-8")
+            # Whole or not at all: a rank may be stopped while it writes.
+            beside = self.path.with_suffix(".tmp")
+            beside.write_text(json.dumps(told), encoding="utf-8")
+            beside.replace(self.path)
 
 
 NOBODY_WATCHES = Pulse(None, 0)
