@@ -49,13 +49,18 @@ def write_durably(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
+def unsealed(target: Path) -> Path:
+    """Where a folder is filled that will be sealed at `target`, also by other processes."""
+    return target.with_name(f".{target.name}.tmp")
+
+
 @contextlib.contextmanager
 def sealed_directory(target: Path) -> Iterator[Path]:
     """Fill a folder beside `target`; leaving the block seals it and renames it there.
 
     Until then nothing stands at `target`; when the block raises, nothing is left of the attempt.
     """
-    beside = target.with_name(f".{target.name}.tmp")
+    beside = unsealed(target)
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from llmctl.durable import damage, sealed_directory
+from llmctl.durable import damage, sealed_directory, unsealed
 from llmctl.errors import TrainingError
 from llmctl.registry import load
 from llmctl.train.masters import Master
@@ -167,10 +167,9 @@ def _prepared(
     if trainer.masters.is_sharded:
         # Every rank writes into the folder that the first has made.
         trainer.world.wait_for_all("the folder of a checkpoint")
-        beside = target.with_name(f".{target.name}.tmp")
         save_parts: Any = load("llmctl.train.distributed.parts:save_parts")
         weights = trainer.masters.trained_state(trainer.model)
-        return save_parts(trainer.model, weights, _optimizer_state(trainer), beside)
+        return save_parts(trainer.model, weights, _optimizer_state(trainer), unsealed(target))
     if place is None:
         return lambda: None
     folder = place

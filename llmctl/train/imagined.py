@@ -13,7 +13,6 @@ from llmctl.model.transformer import Transformer
 from llmctl.registry import load
 from llmctl.shapes import Shape
 from llmctl.train.distributed.world import World
-from llmctl.train.layout import choose
 from llmctl.train.machine import Machine, memory_bytes
 from llmctl.train.masters import Masters
 from llmctl.train.pretraining import Job, Settings
@@ -37,14 +36,7 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
         machine=Machine(torch.device("cpu"), dtype, ceiling=1.0),
         world=world,
     )
-    layout = choose(
-        settings.parallel,
-        world,
-        lambda parallel: job.memory(parallel).total,
-        device_bytes=room,
-        deterministic=settings.deterministic,
-        offload=settings.cpu_offload,
-    )
+    layout = job.layout(room)
     kind = "ddp" if layout.kind == "alone" else layout.kind
     rows = -(-recipe.rows // world.size)
     micro = min(rows, settings.micro_rows or rows)
@@ -69,7 +61,7 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
     seen = rehearse(
         replace(shape, context=recipe.context),
         ranks=world.size,
-        each=world.local_size if layout.kind == "hsdp" else world.size,
+        each=layout.each(world),
         micro_batches=micro_batches,
         muon=is_muon,
         how=settings.recompute,

@@ -43,6 +43,10 @@ class Layout:
         """Whether a rank holds some rows alone."""
         return self.kind in ("fsdp", "hsdp")
 
+    def each(self, world: World) -> int:
+        """Over how many ranks rows lie, where they do."""
+        return world.local_size if self.kind == "hsdp" else world.size
+
 
 class Laid(NamedTuple):
     """A float32 model where it is to be trained, and what its optimizer and loop need to know."""
@@ -116,8 +120,9 @@ def _in_rows(
     weights: Mapping[str, Tensor] | int,
 ) -> Laid:
     laid_in_rows: Any = load("llmctl.train.distributed.sharding:laid_in_rows")
-    each = world.local_size if layout.kind == "hsdp" else world.size
-    model, group = laid_in_rows(shape, machine, ranks=world.size, each=each, offload=layout.offload)
+    model, group = laid_in_rows(
+        shape, machine, ranks=world.size, each=layout.each(world), offload=layout.offload
+    )
     masters = Masters(model)
     drawn = model.drawn_weights(weights) if isinstance(weights, int) else weights.items()
     for name, value in drawn:

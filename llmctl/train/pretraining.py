@@ -115,6 +115,17 @@ class Job:
             recompute=settings.recompute,
         )
 
+    def layout(self, device_bytes: float) -> Layout:
+        """How the model is to lie over ranks of so much memory each."""
+        return choose(
+            self.settings.parallel,
+            self.world,
+            lambda parallel: self.memory(parallel).total,
+            device_bytes=device_bytes,
+            deterministic=self.settings.deterministic,
+            offload=self.settings.cpu_offload,
+        )
+
 
 class Pretraining:
     """A pretraining run in a folder: `run.resume()`, `run.train()`, `write_model()`.
@@ -134,7 +145,7 @@ class Pretraining:
             rows, seed = job.recipe.rows, job.settings.seed
             self.batches = MixedBatches(self.parts, weights, rows=rows, seed=seed)
         self.last_score: DomainScores | None = None
-        self.layout = self._layout()
+        self.layout = job.layout(memory_bytes(job.machine.device, job.world))
         laid = self._laid()
         self.model = laid.model
         self.trainer = self._trainer(laid)
@@ -195,17 +206,6 @@ class Pretraining:
             rows=self.job.recipe.rows,
             end_of_text=self.tokenizer.eos_id,
             seed=self.job.settings.seed,
-        )
-
-    def _layout(self) -> Layout:
-        job = self.job
-        return choose(
-            job.settings.parallel,
-            job.world,
-            lambda parallel: job.memory(parallel).total,
-            device_bytes=memory_bytes(job.machine.device, job.world),
-            deterministic=job.settings.deterministic,
-            offload=job.settings.cpu_offload,
         )
 
     def _laid(self) -> Laid:

@@ -87,7 +87,8 @@ class Pairwise:
         flat = flattened([*gradients, loss])
         for level in range(self.world.size.bit_length() - 1):
             flat = flat + self.world.exchange(flat, self.world.rank ^ (1 << level), WHAT)
-        return _summed(flat, gradients, loss)
+        *gradients[:], loss = unflattened(flat, [*gradients, loss])
+        return Summed(loss, torch.nn.utils.get_total_norm(gradients))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,3 @@ class Sharded:
 
 def _is_large(gradient: Tensor) -> bool:
     return gradient.numel() >= LARGE and gradient.is_contiguous()
-
-
-def _summed(flat: Tensor, gradients: list[Tensor], loss: Tensor) -> Summed:
-    *gradients[:], loss = unflattened(flat, [*gradients, loss])
-    return Summed(loss, torch.nn.utils.get_total_norm(gradients))

@@ -5,6 +5,7 @@ ranks, or one process that holds the whole, can read them. No pickle: torch's ow
 """
 
 import errno
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def save_parts(
     writing: Any = dcp.async_save(
         state,
         storage_writer=HuggingFaceStorageWriter(str(directory), save_distributed=True),
-        process_group=_writers(),
+        process_group=_writers(dist.group.WORLD),
     )
 
     def finish() -> None:
@@ -77,11 +78,10 @@ def load_parts(model: Network, directory: Path) -> tuple[dict[str, Tensor], dict
     return found[WEIGHTS], found[OPTIMIZER]
 
 
-_groups: dict[str, Any] = {}
+@functools.lru_cache(maxsize=1)
+def _writers(_ranks: Any) -> Any:
+    """A group of the same ranks for the thread that writes, whose questions must not cross others.
 
-
-def _writers() -> Any:
-    """A group of its own for the thread that writes, whose questions must not cross others."""
-    if "writers" not in _groups:
-        _groups["writers"] = dist.new_group(backend="gloo")
-    return _groups["writers"]
+    One for each time that they meet.
+    """
+    return dist.new_group(backend="gloo")
