@@ -9,10 +9,10 @@ Knows nothing of the command line but for the shape that a flag is to have.
 """
 
 import dataclasses
+import functools
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from llmctl import toml
@@ -34,12 +34,13 @@ Panel = Literal[
 ]
 Config = TypeVar("Config")
 
-COUNT = re.compile(r"([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e\+?[0-9]{1,2})?\s*([kmbgt]?)", re.IGNORECASE)
-SCALES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+COUNT = re.compile(
+    r"([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:e\+?([0-9]{1,2}))?\s*([kmbgt]?)", re.IGNORECASE
+)
+POWERS = {"": 0, "k": 3, "m": 6, "b": 9, "g": 9, "t": 12}
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Knob:
+class Knob(NamedTuple):
     """What a field says about itself beyond its name, type and default."""
 
     help: str = ""
@@ -136,13 +137,20 @@ class Leaf(NamedTuple):
 
 def knobs(config: Any) -> Iterator[Leaf]:
     """The knobs of a config or of its class, in the order of their declaration."""
-    kinds = typing.get_type_hints(config if isinstance(config, type) else type(config))
-    for field in dataclasses.fields(config):
+    yield from _leaves(config if isinstance(config, type) else type(config))
+
+
+@functools.cache
+def _leaves(cls: type) -> tuple[Leaf, ...]:
+    kinds = typing.get_type_hints(cls)
+    found: list[Leaf] = []
+    for field in dataclasses.fields(cls):
         default: Any = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         about = field.metadata.get("knob", Knob())
-        yield Leaf(field.name, field.name.rstrip("_"), kinds[field.name], default, about)
+        found.append(Leaf(field.name, field.name.rstrip("_"), kinds[field.name], default, about))
+    return tuple(found)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -284,10 +292,12 @@ def parse_count(text: str) -> int:
     >>> parse_count("124e6"), parse_count("1.5B"), parse_count("300k"), parse_count("2_000")
     (124000000, 1500000000, 300000, 2000)
     """
-    match = COUNT.fullmatch(text.strip())
-    count = Decimal(match[1] + (match[2] or "")) * SCALES[match[3].lower()] if match else None
-    if count is None or count != int(count):
-        raise ConfigError(
-            f"`{text}` is not a count", hint="write a whole number: 2000, 300k, 124e6 or 1.5B"
-        )
-    return int(count)
+    if match := COUNT.fullmatch(text.strip()):
+        whole, _, part = match[1].replace("_", "").partition(".")
+        part = part.rstrip("0")
+        power = int(match[2] or 0) + POWERS[match[3].lower()] - len(part)
+        if power >= 0:
+            return int(f"0{whole}{part}") * 10**power
+    raise ConfigError(
+        f"`{text}` is not a count", hint="write a whole number: 2000, 300k, 124e6 or 1.5B"
+    )

@@ -30,6 +30,7 @@ READER_LEFT = 141  # the exit code that a shell reports for a program that SIGPI
 UNBOUNDED = 10_000  # columns, where there is no terminal
 SECONDS_PER_FRAME = 0.1
 WIDEST_BAR, NARROWEST_BAR = 40, 8
+FIRST_COMBINING = "\u0300"  # what is printed below it takes one column each
 NUMBER = re.compile(r"[-+]?[\d.,]+ ?\S{0,5}|-?")
 
 # A stretch of text and its style.
@@ -349,7 +350,7 @@ def _aligned(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]])
 
 def _columns(text: str) -> int:
     """How many columns of a terminal a text takes."""
-    if text.isascii():
+    if all(character < FIRST_COMBINING for character in text):
         return len(text)
     return load("rich.cells:cell_len")(text)
 

@@ -5,7 +5,6 @@ trusted later carries a checksum. Knows nothing of artifacts or of what the file
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -15,12 +14,14 @@ from typing import Any
 
 import xxhash
 
+from llmctl.registry import load
+
 SEAL = "seal.json"
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
     """Bytes, sha256 and xxh3 of a file, read once."""
-    slow, fast, size = hashlib.sha256(), xxhash.xxh3_64(), 0
+    slow, fast, size = load("hashlib:sha256")(), xxhash.xxh3_64(), 0
     with path.open("rb") as file:
         while block := file.read(2**22):
             slow.update(block)

@@ -4,7 +4,6 @@ Written last, so that where it stands the artifact is whole, and sealed against 
 Knows nothing of where artifacts lie, or of how one is made (`workspace`).
 """
 
-import hashlib
 import json
 import platform
 import shutil
@@ -87,7 +86,7 @@ class Manifest:
 def seal_of(body: Mapping[str, Any]) -> str:
     """The sha256 of plain values, whatever their order."""
     plain = json.loads(json.dumps(body))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return load("hashlib:sha256")(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ Knows nothing of what is inside an artifact. Opens no file that it does not hash
 import contextlib
 import json
 import os
+import platform
 import re
 import shutil
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -437,7 +437,7 @@ class Workspace:
                 hint="wait for it to end, or choose another `--name`",
             ) from error
         try:
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
             yield
         finally:
             owner.unlink(missing_ok=True)

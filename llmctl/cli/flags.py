@@ -109,11 +109,11 @@ class Flag(NamedTuple):
         if self.is_switch or self.is_many:
             kind = bool | None if self.is_switch else list[str] | None
         if self.leaf.knob.positional:
-            return parameter(self.name, kind, typer.Argument(**traits))
+            return parameter(self.name, kind, typer.Argument(None, **traits))
         words = [*self.spellings]
         if self.is_switch:
             words[-1] += f"/{self.opposite}"
-        about = typer.Option(*words, hidden=self.leaf.knob.rare, **traits)
+        about = typer.Option(None, *words, hidden=self.leaf.knob.rare, **traits)
         return parameter(self.name, kind, about)
 
     def complete(self, incomplete: str) -> list[str]:
@@ -135,12 +135,12 @@ class Flag(NamedTuple):
         return tuple(accept(item, word, label=label, words=True) for word in words)
 
 
-def parameter(name: str, kind: Any, about: Any, *, default: Any = None) -> inspect.Parameter:
-    """A keyword of a function that Typer turns into a command."""
-    annotation = typing.Annotated[kind, about]
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-    )
+def parameter(name: str, kind: Any, about: Any) -> inspect.Parameter:
+    """A keyword of a function that Typer turns into a command; `about` holds its default.
+
+    `Annotated[kind, about]` would say the same, and takes a tenth of the time of a help page.
+    """
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=about, annotation=kind)
 
 
 def spread(cls: type, *, path: tuple[str, ...] = (), panel: str = "") -> Iterator[Flag]:

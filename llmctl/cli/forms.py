@@ -6,6 +6,7 @@ defaults < TOML < flags.
 
 import inspect
 import typing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,11 +107,13 @@ class Form(NamedTuple):
 
 
 class Command(TyperCommand):
-    """A command whose help is a whole page, and whose words stay as they were typed."""
+    """A command whose help is a page that `draw` makes, and whose words stay as they were typed."""
+
+    draw: Callable[[], Page]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page."""
-        formatter.write(self.help)
+        formatter.write(render(self.draw()))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find the words of each parameter; what they mean is for `config` to say.
@@ -134,29 +137,38 @@ def make_command(form: Form) -> Command:
     own = {flag.name for flag in flags}
     # A command's own flag wins: `show --config` prints what `--config FILE` reads elsewhere.
     manners = [flag for flag in spread(Manner, panel=EVERY) if flag.name not in own]
-    page = _page(form, [*flags, *manners])
+
+    def draw() -> Page:
+        return _page(form, [*flags, *manners])
 
     def receive(**given: Any) -> Call:
         manner = from_dict(Manner, overlay({}, manners, given))
         where = str(manner.config or "")
         data = form.settle(form.read(manner.config) if manner.config else {}, where=where)
         data = overlay(data, flags, given)
-        demand(flags, data, usage=page.usage)
+        demand(flags, data, usage=_usage(form, flags))
         return Call(form.words, from_dict(form.cls, data, where=where), manner)
 
     def show_all(context: typer.Context, value: bool) -> None:
         if value and not context.resilient_parsing:
-            typer.echo(render(page, with_rare=True), color=context.color)
+            typer.echo(render(draw(), with_rare=True), color=context.color)
             raise typer.Exit
 
-    show = typer.Option("--help-all", is_eager=True, callback=show_all, expose_value=False)
+    show = typer.Option(False, "--help-all", is_eager=True, callback=show_all, expose_value=False)
     parameters = [flag.parameter() for flag in (*flags, *manners)]
-    parameters.append(parameter("_help_all", bool, show, default=False))
+    parameters.append(parameter("_help_all", bool, show))
     receive.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     app = typer.Typer(add_completion=False, context_settings=settings())
     summary = first_line(form.subject)
-    app.command(form.words[-1], cls=Command, help=render(page), short_help=summary)(receive)
-    return typing.cast("Command", typer.main.get_command(app))
+    app.command(form.words[-1], cls=Command, short_help=summary)(receive)
+    command = typing.cast("Command", typer.main.get_command(app))
+    command.draw = draw
+    return command
+
+
+def _usage(form: Form, flags: Iterable[Flag]) -> str:
+    places = [flag.place for flag in flags if flag.leaf.knob.positional]
+    return " ".join(("llmctl", *form.words, *places, "[OPTIONS]"))
 
 
 def _page(form: Form, flags: list[Flag]) -> Page:
@@ -166,6 +178,4 @@ def _page(form: Form, flags: list[Flag]) -> Page:
         panels.setdefault(title, []).append(flag.row)
     hidden = sum(flag.leaf.knob.rare for flag in flags)
     panels[EVERY] += [HELP, Row("--help-all", f"Show this page with {hidden} rarer flags")]
-    places = [flag.place for flag in flags if flag.leaf.knob.positional]
-    usage = " ".join(("llmctl", *form.words, *places, "[OPTIONS]"))
-    return Page(usage, describe(form.subject), panels)
+    return Page(_usage(form, flags), describe(form.subject), panels)

@@ -7,8 +7,7 @@ model is trained with it.
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llmctl.costs.tables import Row, number, rows
 from llmctl.errors import ConfigError
@@ -50,8 +49,7 @@ USUAL_CEILING = 0.83
 PLAIN_LINKS, FAST_LINKS = (32.0, 12.5), (300.0, 25.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accelerator:
+class Accelerator(NamedTuple):
     """One chip as programs see it (a card, a superchip's GPU, a TPU chip).
 
     `memory` in GB, `bandwidth` in GB/s, `link` and `network` in GB/s one way between the chips of a
@@ -153,7 +151,7 @@ def accelerator(name: str) -> Accelerator:
     if wanted in by_plain:
         return known[by_plain[wanted]]
     if wanted in GENERIC:
-        return replace(known[GENERIC[wanted]], is_generic=True)
+        return known[GENERIC[wanted]]._replace(is_generic=True)
     # `A100 80GB`, `H100 SXM5` and `4090` leave out words of the table's name.
     words = _words(name)
     for said in (words, words[:1]):
@@ -161,7 +159,7 @@ def accelerator(name: str) -> Accelerator:
         if near:
             is_sure = len(near) == 1 and said == words
             preferred = next((one for one in near if one in GENERIC.values()), near[0])
-            return replace(known[preferred], is_generic=not is_sure)
+            return known[preferred]._replace(is_generic=not is_sure)
     raise ConfigError(f"unknown accelerator `{name}`", hint=suggest(name, known))
 
 

@@ -6,8 +6,7 @@ need retrieval or a tool, however many examples there are.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmctl.costs.accelerators import accelerator
 from llmctl.costs.estimate import Estimate, Plan, api_price, estimate
@@ -27,8 +26,7 @@ SERVED_TOKENS_PER_SECOND = 1_500
 DAYS_A_YEAR = 365
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
+class Use(NamedTuple):
     """What the model is for: the story's five criteria, and how much is asked of it.
 
     `changing_facts`: answers depend on what is different next week. `owned` machines cost power
@@ -51,8 +49,7 @@ class Use:
     gpu: str = "A100-SXM-80GB"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
+class Option(NamedTuple):
     """A way: US dollars once and a query, days until it answers, what speaks for and against it.
 
     `break_even` is the number of queries from which on it is cheaper than prompting an API; None
@@ -102,8 +99,7 @@ def options(use: Use, prices: Prices) -> list[Option]:
     prompting = found[0]
     cheapest = min(one.first_year(use).mid for one in found if not one.why_not)
     told = [
-        replace(
-            one,
+        one._replace(
             break_even=break_even(one, prompting),
             # To cost ten times as much outweighs one criterion.
             score=one.score - math.log10(one.first_year(use).mid / cheapest),
@@ -150,7 +146,7 @@ def _options(use: Use, prices: Prices) -> Iterator[Option]:
         stage="lora",
     )
     lora = estimate(plan, prices)
-    full = estimate(replace(plan, stage="full"), prices)
+    full = estimate(plan._replace(stage="full"), prices)
     formula = f"{use.examples:,} x {use.label_price:g} USD"
     labels = exact(use.examples * use.label_price, "USD", formula, "given")
     tuning = _tuning_score(use)
@@ -172,7 +168,7 @@ def _options(use: Use, prices: Prices) -> Iterator[Option]:
     )  # fmt: skip
     yield Option(
         name="fine-tuning through an API",
-        once=labels.plus(api_price(replace(plan, stage="api"), prices),
+        once=labels.plus(api_price(plan._replace(stage="api"), prices),
                          formula="labels + training tokens", source="price list"),
         per_query=_api_query(use, prices, 0).scaled(TUNED_PREMIUM), days=7 + _labelling_days(use),
         break_even=None, why_not=closed or untunable, score=tuning,

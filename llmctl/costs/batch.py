@@ -6,8 +6,7 @@ Blank cells and generic names are allowed: each widens the interval, and `why` s
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmctl.costs import network as networks
 from llmctl.costs.accelerators import PRECISIONS, Precision, accelerator
@@ -26,8 +25,7 @@ UNKNOWN_COUNT, ODD = 1.1, 1.6
 SPELLINGS = {"half": "fp16", "float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """A row of the answer; figures are None where `why` says why."""
 
     name: str

@@ -1,7 +1,7 @@
 """So many dollars -> the largest sensible model that they train, and who spends that."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from llmctl.costs.estimate import Estimate, Plan, estimate
 from llmctl.costs.network import LEAST, MOST, from_counts
@@ -23,8 +23,7 @@ SPENDERS = (
 HALVINGS = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Affordable:
+class Affordable(NamedTuple):
     """The model that a budget trains to the compute-optimal point, and the loss to expect of it."""
 
     budget: float
@@ -45,7 +44,7 @@ def largest(budget: float, plan: Plan, prices: Prices) -> Affordable:
     def priced(parameters: float) -> Estimate:
         network = from_counts(parameters, context=plan.network.context)
         tokens = compute_optimal_tokens(parameters)
-        return estimate(replace(plan, network=network, tokens=tokens), prices)
+        return estimate(plan._replace(network=network, tokens=tokens), prices)
 
     low, high = LEAST, MOST / 10
     if priced(low).figures["cost_usd"].mid > budget:

@@ -5,8 +5,7 @@ is in `project`.
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmctl.costs import flops as flops_of
 from llmctl.costs import throughput
@@ -40,8 +39,7 @@ BENCHMARK = "mlperf"
 MIXTURE_DOUBT = 1.15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """What is to be trained, on what, and what is known of it already.
 
     `tokens` are those that pass the network, epochs included, `batch_tokens` those of a step. Of
@@ -70,13 +68,12 @@ class Plan:
     country: str = DEFAULT_COUNTRY
     pue: float = DEFAULT_PUE
     rank: int = 16
-    layout: Layout = field(default_factory=Layout)
+    layout: Layout = Layout()
     doubt: float = 1.0
-    knobs: Knobs = field(default_factory=Knobs)
+    knobs: Knobs = Knobs()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(NamedTuple):
     """The answer. `layout` is None where no layout that was tried fits the GPUs."""
 
     plan: Plan
@@ -123,7 +120,7 @@ def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
     gpus = _gpus(plan, work, adapter)
     rate = _rate(plan, work, gpus)
     if plan.goodput is not None:
-        rate = replace(rate, goodput=plan.goodput)
+        rate = rate._replace(goodput=plan.goodput)
     hours = _gpu_hours(plan, work, rate)
     layout, shown = _layout(plan, gpus, adapter)
     need = memory(plan.network, stage=plan.stage, layout=shown, adapter_parameters=adapter)
@@ -147,7 +144,7 @@ def estimate(plan: Plan, prices: Prices | None = None) -> Estimate:
 
 def _layout(plan: Plan, gpus: int, adapter: float) -> tuple[Layout | None, Layout]:
     """The simplest layout that fits, with what is wished for in it; and it, or the tightest."""
-    wish = replace(plan.layout, gpus=gpus)
+    wish = plan.layout._replace(gpus=gpus)
     kind: dict[str, Any] = {"stage": plan.stage, "adapter_parameters": adapter, "wish": wish}
     layout = choose_layout(plan.network, plan.chip, gpus=gpus, **kind)
     return layout, layout or tightest_layout(plan.network, **kind)
@@ -257,9 +254,9 @@ def _gpus(plan: Plan, work: Flops, adapter: float) -> int:
         plan.network, plan.chip, stage=plan.stage, adapter_parameters=adapter, wish=plan.layout
     )
     least = smallest.gpus if smallest else 1
-    if plan.stage != "pretrain":
-        return least * unit if least % unit else least
-    return max(throughput.typical_gpus(plan.chip, work.model, plan.stage), least, unit)
+    if plan.stage == "pretrain":
+        least = max(throughput.typical_gpus(plan.chip, work.model, plan.stage), least)
+    return math.ceil(least / unit) * unit
 
 
 def _gpus_for(plan: Plan, work: Flops, unit: int) -> int:
@@ -300,7 +297,7 @@ def _rate(plan: Plan, work: Flops, gpus: int) -> Rate:
         rate = profile(plan.profile, _setting(plan, gpus))
         if plan.profile == BENCHMARK:
             return rate
-        return replace(rate, goodput=throughput.goodput_of(gpus, plan.year))
+        return rate._replace(goodput=throughput.goodput_of(gpus, plan.year))
     rate = throughput.prior(
         chip,
         active=plan.network.active,
@@ -315,8 +312,8 @@ def _rate(plan: Plan, work: Flops, gpus: int) -> Rate:
 
 def _laid_out(rate: Rate, plan: Plan, work: Flops, gpus: int) -> Rate:
     """The prior where the layout is not the one that would have been taken."""
-    usual = replace(plan.layout, gpus=gpus, zero=0, tp=1, pp=1, recompute="none")
-    if replace(plan.layout, gpus=gpus) == usual:
+    usual = plan.layout._replace(gpus=gpus, zero=0, tp=1, pp=1, recompute="none")
+    if plan.layout._replace(gpus=gpus) == usual:
         return rate
     adapter = flops_of.adapter_parameters(plan.network, plan.rank)
     traits: dict[str, Any] = {
@@ -326,11 +323,10 @@ def _laid_out(rate: Rate, plan: Plan, work: Flops, gpus: int) -> Rate:
     }
     wished, reference = (
         step_time(plan.network, plan.chip, _layout(one, gpus, adapter)[1], **traits)
-        for one in (plan, replace(plan, layout=usual))
+        for one in (plan, plan._replace(layout=usual))
     )
     factor, spread = slowdown(wished, reference)
-    return replace(
-        rate,
+    return rate._replace(
         mfu=rate.mfu / factor,
         spread=math.hypot(rate.spread, spread),
         why=(*rate.why, f"x {1 / factor:.2f} for the layout"),

@@ -5,8 +5,7 @@ once for the weights, so a frozen weight costs 4 and not 6 (Kaplan et al., arXiv
 section 2.1; LoRA, arXiv 2106.09685).
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llmctl.costs.network import Network
 
@@ -17,8 +16,7 @@ ADAPTED = frozenset[Stage](("lora", "qlora", "api"))
 Recompute = Literal["none", "selective", "full"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flops:
+class Flops(NamedTuple):
     """FLOPs of a run. `simple` is the 6N·D that everybody quotes; `model` adds what causal
     attention computes; `model_full_attention` counts the masked half too, as PaLM does;
     `hardware` is `model` and what is computed twice to save memory.

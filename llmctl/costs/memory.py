@@ -7,8 +7,7 @@ All in GB of 1e9 bytes, as an allocator counts them; `fits` leaves room for what
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llmctl.costs.accelerators import Accelerator
 from llmctl.costs.flops import ADAPTED, Recompute, Stage
@@ -42,8 +41,7 @@ FRAGMENTATION = 1.07
 NODE = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(NamedTuple):
     """How a run is laid over its GPUs. `micro_batch` counts sequences on a GPU at a time.
 
     `loads_whole`: every GPU holds all weights before they are cut, as older frameworks load.
@@ -61,26 +59,6 @@ class Layout:
     loads_whole: bool = False
     in_backward: bool = False
 
-    def __post_init__(self) -> None:
-        for name in ("gpus", "tp", "pp", "micro_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"`{name}` cannot be {getattr(self, name)}", hint="it must be at least 1"
-                )
-        if not 0 <= self.zero <= 3:
-            raise ConfigError(f"there is no ZeRO stage {self.zero}", hint="it is 0, 1, 2 or 3")
-        if self.gpus % (self.tp * self.pp):
-            raise ConfigError(
-                f"{self.gpus} GPUs cannot be cut into {self.tp} x {self.pp} (tp x pp)",
-                hint=f"take a multiple of {self.tp * self.pp} GPUs",
-            )
-        if self.zero >= 2 and self.pp > 1:
-            raise ConfigError(
-                f"ZeRO {self.zero} with {self.pp} pipeline stages would gather gradients at every"
-                " micro-batch",
-                hint="take ZeRO 1 with pipeline stages, or no pipeline",
-            )
-
     @property
     def replicas(self) -> int:
         """The data-parallel degree: by this, and not by all GPUs, ZeRO divides."""
@@ -96,8 +74,7 @@ class Layout:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """GB per GPU by component, and while weights are loaded; `total` is the allocator's peak.
 
     `reserve` is what a stack holds besides that is not tuned for memory.
@@ -120,7 +97,8 @@ class Memory:
 
 
 def check_layout(network: Network, layout: Layout) -> None:
-    """ConfigError for a layout that this network cannot have."""
+    """ConfigError for a layout that nothing can have, or not this network."""
+    _check_counts(layout)
     if layout.pp > network.layers:
         raise ConfigError(
             f"{network.layers} layers cannot be cut into {layout.pp} pipeline stages",
@@ -130,6 +108,27 @@ def check_layout(network: Network, layout: Layout) -> None:
         raise ConfigError(
             f"{network.heads} heads cannot be cut over {layout.tp} GPUs (tp)",
             hint=f"`--tp` must divide {network.heads}",
+        )
+
+
+def _check_counts(layout: Layout) -> None:
+    for name in ("gpus", "tp", "pp", "micro_batch"):
+        if getattr(layout, name) < 1:
+            raise ConfigError(
+                f"`{name}` cannot be {getattr(layout, name)}", hint="it must be at least 1"
+            )
+    if not 0 <= layout.zero <= 3:
+        raise ConfigError(f"there is no ZeRO stage {layout.zero}", hint="it is 0, 1, 2 or 3")
+    if layout.gpus % (layout.tp * layout.pp):
+        raise ConfigError(
+            f"{layout.gpus} GPUs cannot be cut into {layout.tp} x {layout.pp} (tp x pp)",
+            hint=f"take a multiple of {layout.tp * layout.pp} GPUs",
+        )
+    if layout.zero >= 2 and layout.pp > 1:
+        raise ConfigError(
+            f"ZeRO {layout.zero} with {layout.pp} pipeline stages would gather gradients at every"
+            " micro-batch",
+            hint="take ZeRO 1 with pipeline stages, or no pipeline",
         )
 
 
@@ -290,7 +289,7 @@ def _layouts(
         recomputes = [wish.recompute]
     for count, recompute in itertools.product(counts, recomputes):
         for zero, tp, pp in _cuts(count, wish, network):
-            yield replace(wish, gpus=count, zero=zero, tp=tp, pp=pp, recompute=recompute)
+            yield wish._replace(gpus=count, zero=zero, tp=tp, pp=pp, recompute=recompute)
 
 
 def _cuts(gpus: int, wish: Layout, network: Network) -> Iterator[tuple[int, int, int]]:

@@ -6,13 +6,14 @@ experts, other biases or a shape that nobody published.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmctl.costs.tables import Row, number, rows
 from llmctl.errors import ConfigError
 from llmctl.registry import suggest
-from llmctl.shapes import Shape
+
+if TYPE_CHECKING:
+    from llmctl.shapes import Shape
 
 DEFAULT_CONTEXT = 2048
 DEFAULT_VOCABULARY = 50_000
@@ -20,8 +21,7 @@ DEFAULT_VOCABULARY = 50_000
 LEAST, MOST = 1e4, 1e14
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+class Network(NamedTuple):
     """A decoder as its cost sees it.
 
     `total` parameters are stored, `active` ones used by each token (all, without experts).
@@ -76,7 +76,7 @@ class Network:
         if context is None:
             return self
         _above_zero("context", context)
-        return replace(self, context=context)
+        return self._replace(context=context)
 
 
 def from_counts(
@@ -130,7 +130,7 @@ def from_counts(
     )
 
 
-def from_shape(shape: Shape, *, name: str) -> Network:
+def from_shape(shape: "Shape", *, name: str) -> Network:
     """The network that llmctl itself builds from a shape."""
     return Network(
         name=name,
@@ -284,7 +284,7 @@ def _from_row(row: Row) -> Network:
     }
     network = _counted(traits, extra)
     stated = {"total": number(row, "total"), "active": number(row, "active")}
-    return replace(network, **{key: value for key, value in stated.items() if value})
+    return network._replace(**{key: value for key, value in stated.items() if value})
 
 
 def _counted(traits: dict[str, Any], extra: Mapping[str, Any]) -> Network:
@@ -307,8 +307,7 @@ def _counted(traits: dict[str, Any], extra: Mapping[str, Any]) -> Network:
     tables = network.vocabulary * width * (1 if network.tied else 2) + network.positions * width
     tables += width * (2 if is_old else 1)
     inner = extra["experts_per_token"] * extra["expert_width"] if experts else network.mlp_width
-    return replace(
-        network,
+    return network._replace(
         total=tables + network.layers * (fixed + stored),
         active=tables + network.layers * (fixed + used),
         mlp_width=inner,

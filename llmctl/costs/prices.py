@@ -5,9 +5,8 @@ A row is `kind,item,low,mid,high,unit,date,source`; a file of such rows replaces
 
 import datetime
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llmctl.costs.accelerators import Accelerator
 from llmctl.costs.energy import wall_power
@@ -23,8 +22,7 @@ STALE_DAYS = 180
 USD_PER_TFLOP_HOUR = 2.95 / 989
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """What one unit costs, and when that was read."""
 
     quantity: Quantity

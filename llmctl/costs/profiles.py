@@ -8,7 +8,7 @@ weightier, and the mean corrects the prior.
 import functools
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from llmctl.costs.accelerators import Accelerator, Precision, accelerator
 from llmctl.costs.flops import Flops, Recompute, Stage, training_flops
@@ -29,8 +29,7 @@ SPREAD = 0.13
 UNSAID: Precision = "fp8"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(NamedTuple):
     """What makes two runs alike; nothing is held against a year or a recompute that is not said."""
 
     stage: Stage
@@ -62,14 +61,14 @@ class Setting:
     def simple_rate(self) -> Rate:
         """The prior of a single node: what a measurement is held against."""
         rate = prior(
-            replace(self.chip, is_generic=False),
+            self.chip._replace(is_generic=False),
             active=self.active,
             gpus=1,
             precision=self.precision,
         )
         rate = with_attention(rate, self.work.attention_share)
         slowed = RECOMPUTE_TIME[self.recompute or "none"]
-        return replace(rate, mfu=rate.mfu / slowed, goodput=1.0)
+        return rate._replace(mfu=rate.mfu / slowed, goodput=1.0)
 
     @property
     def work(self) -> Flops:
@@ -78,8 +77,7 @@ class Setting:
         return training_flops(network, stage=self.stage, tokens=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """A measured run: its setting and how it compares with the prior, as a logarithm."""
 
     stack: str
@@ -112,9 +110,7 @@ def profile(stack: str, setting: Setting, *, known: Iterable[Sample] | None = No
             gain += weight * one.gain
     closest = min(found, key=lambda one: one.setting.distance(setting))
     rate = setting.simple_rate
-    return replace(
-        rate,
-        mfu=rate.mfu * math.exp(gain / total),
+    return rate._replace(mfu=rate.mfu * math.exp(gain / total),
         spread=SPREAD * math.sqrt(1 + nearest),
         source="profile",
         why=(f"{stack} as measured, nearest {closest.model} on {closest.setting.gpus:g} x"

@@ -5,7 +5,7 @@ The final run is the smaller part of a project, and the most misread figure of t
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmctl.costs.energy import energy
 from llmctl.costs.estimate import Estimate
@@ -27,8 +27,7 @@ TOKENS_PER_CORE_HOUR = 6e7
 USD_PER_CORE_HOUR = 0.04
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extras:
+class Extras(NamedTuple):
     """What a project has beside machines. `label` is a row of the price list, or a price itself."""
 
     examples: int = 0
@@ -38,8 +37,7 @@ class Extras:
     kwh_price: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of a bill; `in_sum` where the whole project adds it up."""
 
     name: str

@@ -5,8 +5,8 @@ gradients and moments, weights to compute with in the run's own type, a loss tha
 logits. With a fused norm, as on a GPU; on a CPU an RMS norm keeps a width more in float32.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from llmctl.costs.flops import Recompute
 from llmctl.errors import ConfigError
@@ -54,8 +54,7 @@ class Ranks:
         return {"ddp": 1, "fsdp": self.world_size, "hsdp": self.each}[self.parallel]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankMemory:
+class RankMemory(NamedTuple):
     """Bytes on one rank's device by component, and on its host.
 
     `parameters` are masters and the weights to compute with, `gradients` their sums and those of
@@ -80,7 +79,7 @@ class RankMemory:
 
     def to_dict(self) -> dict[str, float]:
         """Every component and the total, in bytes."""
-        return {**asdict(self), "total": self.total}
+        return {**self._asdict(), "total": self.total}
 
 
 def rank_memory(

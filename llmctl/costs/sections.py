@@ -6,7 +6,6 @@ Knows no terminal: `stages/estimate_cost.py` prints what this returns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmctl.costs import throughput
@@ -119,7 +118,7 @@ def memories(result: Estimate) -> Section:
     adapter = adapter_parameters(plan.network, plan.rank)
     adapter = adapter if plan.stage in ADAPTED else 0.0
     one = memory(
-        plan.network, stage=plan.stage, layout=replace(plan.layout, gpus=1, zero=0, tp=1, pp=1),
+        plan.network, stage=plan.stage, layout=plan.layout._replace(gpus=1, zero=0, tp=1, pp=1),
         adapter_parameters=adapter,
     )  # fmt: skip
     if not fits(one, chip):
@@ -146,15 +145,15 @@ def changes(result: Estimate, prices: Prices) -> Section:
     """The same work done otherwise: what would change the figures most."""
     plan = result.plan
     others: list[tuple[str, Plan]] = [
-        (f"on {name}", replace(plan, chip=accelerators()[name], price=None))
+        (f"on {name}", plan._replace(chip=accelerators()[name], price=None))
         for name in ALTERNATIVES
         if name != plan.chip.name and not plan.mfu and not plan.tokens_per_second
     ]
     if "fp8" in plan.chip.peaks and result.rate.precision == "bf16" and not plan.mfu:
-        others.append(("in fp8", replace(plan, precision="fp8")))
+        others.append(("in fp8", plan._replace(precision="fp8")))
     if plan.gpus and plan.gpus >= 2 and not plan.tokens_per_second:
-        others.append(("on half the GPUs", replace(plan, gpus=plan.gpus // 2)))
-    others.append(("in France", replace(plan, country="FRA")))
+        others.append(("on half the GPUs", plan._replace(gpus=plan.gpus // 2)))
+    others.append(("in France", plan._replace(country="FRA")))
     rows = [
         (name, usd(other["cost_usd"].mid), days(other["days"].mid),
          f"{other['gpus'].mid:,.0f}", tonnes(other["tco2e"].mid))

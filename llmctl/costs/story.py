@@ -4,8 +4,7 @@ The story is told in articles, slides and courses with these numbers; each of th
 something. The ratio of pre-training to fine-tuning is computed here from two estimates.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmctl.costs.accelerators import accelerator
 from llmctl.costs.estimate import Estimate, Plan, estimate
@@ -21,8 +20,7 @@ REPORTED_YEARS = 355
 REPORTED_USD_PER_HOUR = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A line of the story: what it says, what we find, and what to make of it."""
 
     what: str
@@ -31,8 +29,7 @@ class Claim:
     verdict: str
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(NamedTuple):
     """All lines, the pairs that cannot both be true, and the computed ratio."""
 
     claims: tuple[Claim, ...]

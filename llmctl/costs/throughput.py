@@ -12,8 +12,7 @@ are fitted by `tests/benchmarks/cost_score.py`.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llmctl.costs.accelerators import Accelerator, Precision
 from llmctl.costs.flops import Stage
@@ -44,8 +43,7 @@ STAGE_DOUBT: Mapping[Stage, float] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Knobs:
+class Knobs(NamedTuple):
     """What was fitted: natural logarithms."""
 
     small: float = 0.30
@@ -53,8 +51,7 @@ class Knobs:
     spread: float = 0.32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
+class Rate(NamedTuple):
     """What share of `peak` (dense FLOP/s) training keeps.
 
     `mfu` is steady, without interruptions; `goodput` what share of the time is steady training.
@@ -153,15 +150,14 @@ def with_attention(rate: Rate, share: float) -> Rate:
     """
     slowed = 1 / (1 + share * (SPEED[rate.precision] / ATTENTION_SPEED - 1))
     told = (f"x {slowed:.2f} for attention over the context",) if slowed < 0.995 else ()
-    return replace(rate, mfu=rate.mfu * slowed, why=(*rate.why, *told))
+    return rate._replace(mfu=rate.mfu * slowed, why=(*rate.why, *told))
 
 
 def for_stage(rate: Rate, stage: Stage) -> Rate:
     """The prior of pre-training turned to another kind of training."""
     speed = STAGE_SPEED.get(stage, 1.0)
     name = "QLoRA" if stage == "qlora" else "LoRA"
-    return replace(
-        rate,
+    return rate._replace(
         mfu=rate.mfu * speed,
         spread=rate.spread * STAGE_DOUBT.get(stage, 1.0),
         why=(*rate.why, f"x {speed:g} for {name}") if speed != 1 else rate.why,

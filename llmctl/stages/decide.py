@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +86,7 @@ def run(config: Decide, workspace: Workspace) -> dict[str, Any]:  # noqa: ARG001
         "best": best.name,
         "reasons": why,
         "options": [one.to_dict(use) for one in found],
-        "inputs": {**to_dict(config), **dataclasses.asdict(use)},
+        "inputs": {**to_dict(config), **use._asdict()},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -410,7 +410,7 @@ def _calibrated(plan: Plan, notes: list[str]) -> Plan:
         f" {expected:.0%})"
     )
     share = prior(chip, active=plan.network.active, gpus=1).mfu * reached / expected
-    return replace(plan, chip=chip, mfu=min(share, 1.0), gpus=plan.gpus or 1, days=None)
+    return plan._replace(chip=chip, mfu=min(share, 1.0), gpus=plan.gpus or 1, days=None)
 
 
 def _batch(config: EstimateCost) -> dict[str, Any]:

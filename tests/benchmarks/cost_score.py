@@ -15,7 +15,6 @@ import re
 import statistics
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +67,7 @@ def pretraining_cases(data: Path) -> list[Case]:
 
 def predicted(case: Case, knobs: Knobs) -> tuple[float, float, float]:
     """GPU-hours: low, mid, high."""
-    hours = estimate(replace(case.plan, knobs=knobs)).figures["gpu_hours"]
+    hours = estimate(case.plan._replace(knobs=knobs)).figures["gpu_hours"]
     return hours.low, hours.mid, hours.high
 
 
@@ -159,7 +158,7 @@ def held_out(cases: Sequence[Case]) -> dict[str, tuple[float, float, float]]:
     for family in dict.fromkeys(one.family for one in cases):
         rest = [one for one in cases if one.family != family]
         knobs = fit(rest)
-        knobs = replace(knobs, spread=spread_of(rest, knobs))
+        knobs = knobs._replace(spread=spread_of(rest, knobs))
         answer |= {one.name: predicted(one, knobs) for one in cases if one.family == family}
     return answer
 
@@ -347,9 +346,9 @@ def memory_of(row: Row) -> Memory | None:
     if row["model"] in SHAPES:
         network = published(SHAPES[row["model"]]).with_context(length)
     else:
-        network = replace(from_counts(3.638e9, context=length, vocabulary=50_688),
-                          layers=16, width=4096, heads=32, kv_heads=32, head_width=128,
-                          mlp_width=16_384)  # fmt: skip
+        known = from_counts(3.638e9, context=length, vocabulary=50_688)
+        network = known._replace(layers=16, width=4096, heads=32, kv_heads=32, head_width=128,
+                                 mlp_width=16_384)  # fmt: skip
     stage = (
         "qlora"
         if "qlora" in row["method"] or row["quant"].startswith("bnb")

@@ -492,6 +492,16 @@ STAGE = """
 """
 
 
+def test_garbage_is_collected_again_once_the_command_runs(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", "import gc; from llmctl.__main__ import command; command();"
+         " print(gc.isenabled())", "--version"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 @pytest.fixture
 def counting(tmp_path: Path) -> "subprocess.Popen[str]":
     """A command that prints numbers for a long time."""

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from llmctl.costs.network import from_config, from_counts, from_shape, published
@@ -74,7 +72,7 @@ def test_our_own_shapes_count_the_same_by_way_of_config_json(family: str):
     assert network.total == shape.parameters
     if family == "llama":
         again = from_config(FAMILY.config(shape), name="nano")
-        assert dataclasses.replace(again, source=network.source) == network
+        assert again._replace(source=network.source) == network
 
 
 def test_a_guessed_shape_of_gpt3_is_that_of_gpt3():

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from llmctl.costs.accelerators import accelerator
@@ -13,7 +11,7 @@ PLAN = Plan(network=from_counts(70e9), tokens=1e12, chip=accelerator("H100-SXM-8
 
 
 def hours(**layout: object) -> float:
-    plan = replace(PLAN, layout=Layout(gpus=512, **layout))  # pyright: ignore
+    plan = PLAN._replace(layout=Layout(gpus=512, **layout))  # pyright: ignore
     return estimate(plan).figures["gpu_hours"].mid
 
 
@@ -40,14 +38,14 @@ def test_cuts_that_are_not_needed_cost_time_and_longer_ones_more():
 
 
 def test_what_is_modelled_and_not_measured_widens_the_interval():
-    usual, wished = (estimate(replace(PLAN, layout=Layout(gpus=512, tp=tp))).rate for tp in (1, 8))
+    usual, wished = (estimate(PLAN._replace(layout=Layout(gpus=512, tp=tp))).rate for tp in (1, 8))
 
     assert wished.spread > usual.spread
 
 
 def test_a_measured_rate_has_its_layout_in_it_already():
-    measured = replace(PLAN, tokens_per_second=4e5)
-    pipelined = replace(measured, layout=Layout(gpus=512, pp=8))
+    measured = PLAN._replace(tokens_per_second=4e5)
+    pipelined = measured._replace(layout=Layout(gpus=512, pp=8))
 
     assert estimate(pipelined).rate == estimate(measured).rate
 
@@ -55,7 +53,7 @@ def test_a_measured_rate_has_its_layout_in_it_already():
 def test_a_larger_batch_makes_the_bubble_smaller():
     layout = Layout(gpus=512, pp=8)
     small, large = (
-        estimate(replace(PLAN, layout=layout, batch_tokens=tokens)).figures["gpu_hours"].mid
+        estimate(PLAN._replace(layout=layout, batch_tokens=tokens)).figures["gpu_hours"].mid
         for tokens in (2e6, 16e6)
     )
 
