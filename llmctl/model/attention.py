@@ -2,18 +2,57 @@
 
 torch's own kernel nearly always. On a CPU in bfloat16 its backward pass takes up to six times as
 long as plain products over short rows (measured at 64 to 512 tokens), so that training takes those.
+On a GPU training in rows of several documents, or with a window, takes a kernel that knows blocks.
 
     B batch, N heads, K key and value heads, T queries, S keys, H head width
 """
 
+import functools
+import shutil
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+from llmctl.model.block_mask import attend_in_blocks, block_mask
+from llmctl.model.cache import window_mask
+from llmctl.shapes import Shape
+
+Mask = Tensor | BlockMask
 
 # Beyond this the scores of plain products outgrow the caches.
 LONGEST_PLAIN = 512
 # Queries at a time: the keys behind the last of them are left out, up to half of all products.
 BLOCK = 128
+# Where kernels for a mask are generated, and the narrowest head that they take.
+GENERATING_DEVICES = frozenset({"cuda"})
+NARROWEST_HEAD = 16
+
+
+def row_mask(time: int, shape: Shape, segments_BT: Tensor | None, like: Tensor) -> Mask | None:
+    """Who sees whom in rows without a cache, as `attend` wants it for tensors `like` this.
+
+    None where that is plainly all before.
+    """
+    is_plain = segments_BT is None and (shape.window is None or time <= shape.window)
+    if not is_plain and takes_blocks(time, shape.head_width, like):
+        return block_mask(first_seen(time, shape.window, segments_BT, like.device))
+    mask = None if is_plain else whole_mask(time, shape.window, segments_BT, like.device)
+    return additive(mask, time, like) if takes_products(time, like) else mask
+
+
+def takes_blocks(time: int, head_width: int, like: Tensor) -> bool:
+    """Whether rows of so many tokens that need a mask are better off with one in blocks."""
+    is_wide = time > 1 and head_width >= NARROWEST_HEAD
+    is_here = like.device.type in GENERATING_DEVICES and _has_compiler()
+    return is_wide and is_here and torch.is_grad_enabled()
+
+
+@functools.cache
+def _has_compiler() -> bool:
+    # What is generated for a GPU is launched by a few lines of C.
+    return any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 def takes_products(time: int, like: Tensor) -> bool:
@@ -30,13 +69,54 @@ def additive(mask: Tensor | None, time: int, like: Tensor) -> Tensor:
     return like.new_zeros(mask.shape).masked_fill_(~mask, float("-inf"))
 
 
+def whole_mask(
+    time: int, window: int | None, segments_BT: Tensor | None, device: torch.device
+) -> Tensor:
+    """A mask that broadcasts to B, N, T, S: a query sees what is before in window and segment."""
+    mask_TS = window_mask(time, time, window, device)
+    if segments_BT is None:
+        return mask_TS
+    is_same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
+    return (is_same_BTS & mask_TS)[:, None]
+
+
+def first_seen(
+    time: int, window: int | None, segments_BT: Tensor | None, device: torch.device
+) -> Tensor:
+    """The first key (B, T) that each query sees; one row where all are alike.
+
+    >>> first_seen(5, 2, torch.tensor([[0, 0, 1, 1, 1]]), torch.device("cpu")).tolist()
+    [[0, 0, 2, 2, 3]]
+    """
+    slots_T = torch.arange(time, device=device)
+    first_BT = torch.zeros_like(slots_T)[None]
+    if segments_BT is not None:
+        first_BT = slots_T - positions_within(segments_BT)
+    if window is not None:
+        first_BT = torch.maximum(first_BT, slots_T - window + 1)
+    return first_BT
+
+
+def positions_within(segments_BT: Tensor) -> Tensor:
+    """The position (B, T) of each token in its own segment.
+
+    >>> positions_within(torch.tensor([[0, 0, 1, 1, 1]])).tolist()
+    [[0, 1, 0, 1, 2]]
+    """
+    slots_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
+    begins_BT = F.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0), value=True)
+    return slots_T - torch.where(begins_BT, slots_T, 0).cummax(dim=1).values
+
+
 def attend(
-    q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, mask: Tensor | None, *, is_causal: bool
+    q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, mask: Mask | None, *, is_causal: bool
 ) -> Tensor:
     """Softmax attention (B, N, T, H).
 
     A mask of numbers is added to the scores of plain products; it lets no query see a later key.
     """
+    if isinstance(mask, BlockMask):
+        return attend_in_blocks(q_BNTH, k_BKSH, v_BKSH, mask)
     is_grouped = q_BNTH.shape[1] != k_BKSH.shape[1]
     if mask is None or mask.dtype == torch.bool:
         return F.scaled_dot_product_attention(

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmctl.model.attention import additive, attend, takes_products
-from llmctl.model.cache import KVCache, window_mask
+from llmctl.model.attention import Mask, attend, positions_within, row_mask
+from llmctl.model.cache import KVCache
 from llmctl.shapes import GATED, Shape
 
 Kind = Literal["matrix", "embedding", "head", "vector"]
@@ -26,13 +26,13 @@ Kind = Literal["matrix", "embedding", "head", "vector"]
 class View(NamedTuple):
     """What all layers of one pass share: angles of the rotary positions, and who sees whom.
 
-    `mask` broadcasts to B, N, T, S, True where a query sees a key, or what is added to its scores;
-    without one each query sees all keys up to its own where `is_causal`, else all.
+    `mask` is in a form that `attend` takes; without one each query sees all keys up to its own
+    where `is_causal`, else all.
     """
 
     cos_T1H: Tensor | None
     sin_T1H: Tensor | None
-    mask: Tensor | None
+    mask: Mask | None
     is_causal: bool
     cache: KVCache | None
 
@@ -243,21 +243,19 @@ class Transformer(nn.Module):
     def _view(
         self, time: int, segments_BT: Tensor | None, cache: KVCache | None
     ) -> tuple[View, slice | Tensor]:
-        window, device = self.shape.window, self.embedding.weight.device
+        like = self.embedding.weight
         if cache is not None:
             positions = cache.positions(time)
-            mask = cache.mask(time, window, device)
+            mask = cache.mask(time, self.shape.window, like.device)
         else:
             positions = slice(0, time)
             # Rotary positions are relative, so only learned ones must begin anew in each segment.
             if segments_BT is not None and self.positions is not None:
                 positions = positions_within(segments_BT)
-            mask = row_mask(time, window, segments_BT, device)
-            if takes_products(time, self.embedding.weight):
-                mask = additive(mask, time, self.embedding.weight)
+            mask = row_mask(time, self.shape, segments_BT, like)
         cos = sin = None
         if self.shape.position == "rope":
-            cos, sin = rotation(positions, self.shape, like=self.embedding.weight)
+            cos, sin = rotation(positions, self.shape, like=like)
         return View(cos, sin, mask, mask is None and time > 1, cache), positions
 
 
@@ -301,28 +299,6 @@ def rotated(x_BTMH: Tensor, cos_T1H: Tensor, sin_T1H: Tensor) -> Tensor:
     """
     first, second = x_BTMH.chunk(2, dim=-1)
     return x_BTMH * cos_T1H + torch.cat((second, first), dim=-1) * sin_T1H
-
-
-def row_mask(
-    time: int, window: int | None, segments_BT: Tensor | None, device: torch.device
-) -> Tensor | None:
-    """Who sees whom in rows without a cache; None where that is plainly all before."""
-    if segments_BT is None:
-        is_plain = window is None or time <= window
-        return None if is_plain else window_mask(time, time, window, device)
-    is_same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
-    return (is_same_BTS & window_mask(time, time, window, device))[:, None]
-
-
-def positions_within(segments_BT: Tensor) -> Tensor:
-    """The position (B, T) of each token in its own segment.
-
-    >>> positions_within(torch.tensor([[0, 0, 1, 1, 1]])).tolist()
-    [[0, 1, 0, 1, 2]]
-    """
-    slots_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
-    begins_BT = F.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0), value=True)
-    return slots_T - torch.where(begins_BT, slots_T, 0).cummax(dim=1).values
 
 
 def fresh(shape: Shape, seed: int, *, device: torch.device | str = "cpu") -> Transformer:

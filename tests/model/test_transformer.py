@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmctl.model.attention import BLOCK, additive, attend
+from llmctl.model.attention import BLOCK, additive, attend, whole_mask
 from llmctl.model.cache import KVCache
-from llmctl.model.transformer import Transformer, fresh, logical_matrices, row_mask
+from llmctl.model.transformer import Transformer, fresh, logical_matrices
 from llmctl.shapes import Size, named_shape, shape_of
 
 VARIANTS = {
@@ -196,7 +196,7 @@ def test_plain_products_find_what_the_kernel_finds(kv_heads: int, has_segments: 
     queries = torch.randn(2, 4, time, 8)
     keys, values = torch.randn(2, 2, kv_heads, time, 8)
     segments = (torch.arange(time) > torch.tensor([[BLOCK + 3], [time]])) if has_segments else None
-    mask = row_mask(time, None, segments, torch.device("cpu"))
+    mask = whole_mask(time, None, segments, torch.device("cpu")) if has_segments else None
 
     kernel = attend(queries, keys, values, mask, is_causal=mask is None)
     products = attend(queries, keys, values, additive(mask, time, queries), is_causal=False)
