@@ -18,7 +18,9 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -128,6 +130,22 @@ class Console:
         """Text for stdout: what a script reads."""
         if not self.is_json:
             _write(text + end)
+
+    def sentence(self, text: str, *, mark: str = "") -> None:
+        """A sentence for stdout, which a terminal breaks between words."""
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
+        wrapper = textwrap.TextWrapper(
+            width, initial_indent=mark, subsequent_indent=" " * len(mark)
+        )
+        wrapper.break_long_words = wrapper.break_on_hyphens = False
+        self.data(wrapper.fill(text))
+
+    def points(self, sentences: Sequence[str]) -> None:
+        """Sentences for stdout, one a point, after an empty line; nothing where there are none."""
+        if sentences:
+            self.data()
+        for text in sentences:
+            self.sentence(text, mark="* ")
 
     def answer(self, payload: Mapping[str, Any]) -> None:
         """The one JSON object of `--json`."""

@@ -1,5 +1,8 @@
+import contextlib
 import csv
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -50,7 +53,9 @@ def test_it_loads_no_torch_and_nothing_that_a_pipe_does_not_need():
     "--params 7b --context 0", "--params 7b --epochs inf --stage lora",
     "--params 7b --kwh-price=-1", "--params 7b --batch-tokens 5", "--params 7b --model gpt2",
     "--params 7b --plot /nowhere/at/all.png", "--model llama-9", "--budget 0",
-    "--runs nope.csv --out out.csv", "--runs nope.csv",
+    "--runs nope.csv --out out.csv", "--runs nope.csv", "--budget 1e6 --params 7b",
+    "--budget 1e6 --tokens 1e9", "--story gpt3 --params 7b", "--story gpt3 --compare",
+    "--params 7b --examples 1000", "--model gpt2 --active 1e6", "--params 7b --tp 0",
 ])  # fmt: skip
 def test_nonsense_is_refused_with_exit_code_2(words: str, capsys: pytest.CaptureFixture[str]):
     told = asked(capsys, "estimate-cost", *words.split(), code=2)
@@ -117,6 +122,68 @@ def test_the_story_computes_its_ratio(capsys: pytest.CaptureFixture[str]):
     assert len(told["contradictions"]) >= 5
 
 
+def test_every_cell_that_is_not_said_is_told_and_widens_the_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    said = "x,pretrain,full,7B,7e9,1T,H100-SXM-80GB,8,bf16,2024,2048".split(",")
+    columns = HEAD.strip().split(",")
+    left_out = ("n_gpus", "precision", "year", "context")
+    rows = [said, *([*said[:at], "", *said[at + 1 :]] for at in map(columns.index, left_out))]
+    runs, out = tmp_path / "runs.csv", tmp_path / "out.csv"
+    runs.write_text(HEAD + "\n".join(",".join(row) for row in rows))
+
+    asked(capsys, "estimate-cost", "--runs", str(runs), "--out", str(out))
+
+    whole, *others = csv.DictReader(out.read_text().splitlines())
+    assert whole["why"] == ""
+    assert all("not given" in row["why"] for row in others)
+    assert all(_width(row) > _width(whole) for row in others)
+
+
+def _width(row: dict[str, str]) -> float:
+    return float(row["gpu_hours_high"]) / float(row["gpu_hours_low"])
+
+
+def test_a_run_on_no_chip_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    runs, out = tmp_path / "runs.csv", tmp_path / "out.csv"
+    runs.write_text(HEAD + "x,pretrain,,7e9,,1e12,,8,bf16,2024,2048\n")
+
+    asked(capsys, "estimate-cost", "--runs", str(runs), "--out", str(out))
+
+    [row] = csv.DictReader(out.read_text().splitlines())
+    assert row["gpu_hours_mid"] == ""
+    assert "gpu is not given" in row["why"]
+
+
+def test_old_prices_are_told_but_not_for_a_year_that_has_passed(
+    capsys: pytest.CaptureFixture[str],
+):
+    words = ("estimate-cost", "--params", "7b", "--gpu", "V100-SXM2-32GB")
+
+    now = asked(capsys, *words)["notes"]
+    then = asked(capsys, *words, "--year", "2020")["notes"]
+
+    assert any("renting V100-SXM2-32GB (2022)" in note for note in now)
+    assert not any("prices older" in note for note in then)
+
+
+def test_an_api_is_paid_by_the_token_and_owns_no_machines(capsys: pytest.CaptureFixture[str]):
+    told = asked(capsys, "estimate-cost", "--model", "llama-3-8b", "--stage", "api")
+
+    names = [line["name"] for line in told["bill"]]
+    assert names[0] == "final run, by the token"
+    assert not any("GPU" in name or name == "storage" for name in names)
+
+
+@pytest.mark.parametrize(("tp", "gpus"), [(1, 16), (3, 18), (6, 18)])
+def test_the_gpus_that_nobody_says_can_be_cut_as_asked(
+    tp: int, gpus: int, capsys: pytest.CaptureFixture[str]
+):
+    told = asked(capsys, "estimate-cost", "--params", "7b", "--tp", str(tp))
+
+    assert told["gpus"]["mid"] == gpus
+
+
 def test_a_budget_is_spent_and_not_overspent(capsys: pytest.CaptureFixture[str]):
     small = asked(capsys, "estimate-cost", "--budget", "1000")
     large = asked(capsys, "estimate-cost", "--budget", "1e6", "--days", "30")
@@ -125,6 +192,8 @@ def test_a_budget_is_spent_and_not_overspent(capsys: pytest.CaptureFixture[str])
     assert large["cost_usd"]["mid"] == pytest.approx(1e6, rel=0.05)
     assert large["inputs"]["parameters"] > small["inputs"]["parameters"]
     assert large["expected_loss"] < small["expected_loss"]
+    assert isinstance(large["inputs"]["parameters"], int)
+    assert any("`--gpu`" in note for note in large["notes"])
 
 
 def test_published_runs_stand_beside_the_estimate(capsys: pytest.CaptureFixture[str]):
@@ -164,6 +233,8 @@ def test_a_finished_model_tells_how_far_off_the_estimate_was(
     (("--examples", "10000", "--queries-per-day", "5000"), "prompting an API"),
     (("--private", "--consistency", "--examples", "10000"), "LoRA on rented GPUs"),
     (("--consistency", "--examples", "10000"), "fine-tuning through an API"),
+    (("--private", "--changing-facts"), "retrieval with an open model"),
+    (("--private", "--no-own-data"), "prompting an open model"),
 ])  # fmt: skip
 def test_the_decision_follows_from_the_criteria(
     words: tuple[str, ...], best: str, capsys: pytest.CaptureFixture[str]
@@ -181,3 +252,41 @@ def test_break_even_is_where_the_costs_are_equal(capsys: pytest.CaptureFixture[s
         return option["once_usd"]["mid"] + queries * option["per_query_usd"]["mid"]
 
     assert total(tuned) == pytest.approx(total(prompted))
+
+
+def test_a_question_is_asked_again_until_it_is_answered():
+    told = _converse("n", "maybe", "n", "", "n", "\x04", "n")
+
+    assert told.count("Is the domain specialised?") == 2
+    assert "best: prompting an API" in told
+
+
+def test_a_narrow_terminal_cuts_no_word():
+    told = _converse("n", "n", "n", "n", "n", "y")
+
+    assert "facts that change" in told
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", told)
+    assert max(map(len, plain.splitlines())) <= 60
+
+
+def _converse(*answers: str) -> str:
+    """What `llmctl decide` says on a terminal to somebody who types these lines."""
+    terminal, far_end = pty.openpty()
+    words = [sys.executable, "-m", "llmctl", "decide"]
+    narrow = os.environ | {"COLUMNS": "60", "TERM": "xterm"}
+    with subprocess.Popen(
+        words, stdin=far_end, stdout=far_end, stderr=far_end, env=narrow
+    ) as command:
+        os.close(far_end)
+        told = ""
+        with contextlib.suppress(OSError):  # so a terminal tells that the other side is gone
+            for answer in answers:
+                while not told.endswith("] "):
+                    told += os.read(terminal, 1024).decode()
+                os.write(terminal, f"{answer}\n".replace("\x04\n", "\x04").encode())
+                told += " "
+            while more := os.read(terminal, 1024):
+                told += more.decode()
+        os.close(terminal)
+    assert command.returncode == 0
+    return told

@@ -14,6 +14,7 @@ from llmctl.costs.network import published
 from llmctl.costs.prices import Prices
 from llmctl.costs.quantity import Quantity, exact
 from llmctl.costs.scaling import compute_optimal_tokens
+from llmctl.figures import count
 
 FEW_EXAMPLES, MANY_EXAMPLES = 100, 10_000
 # What a prompt of instructions and examples has beside the question, and what retrieval adds.
@@ -153,17 +154,20 @@ def _options(use: Use, prices: Prices) -> Iterator[Option]:
     closed = "private data would leave the house" if use.private else ""
     untunable = _untunable(use)
     nothing = exact(0.0, "USD", "no training", "")
+    index = exact(500.0, "USD", "an index built", "assumption")
     own = _own_query(use, prices)
+    at_home = 1.5 * use.private - 0.5 * (use.queries_per_day < 1000)
+    prompting = 2.0 + (not use.production) - use.changing_facts - use.specialised
+    retrieving = 1.0 + 4.0 * use.changing_facts + 0.5 * use.own_data
     yield Option(
         name="prompting an API", once=nothing, per_query=_api_query(use, prices, PROMPT_TOKENS),
-        days=1, break_even=None, why_not=closed,
-        score=2.0 + (not use.production) - use.changing_facts - use.specialised,
+        days=1, break_even=None, why_not=closed, score=prompting,
         assumptions=f"{PROMPT_TOKENS:,} tokens of instructions and examples a query",
     )  # fmt: skip
     yield Option(
-        name="retrieval with an API", once=exact(500.0, "USD", "an index built", "assumption"),
+        name="retrieval with an API", once=index,
         per_query=_api_query(use, prices, RETRIEVED_TOKENS), days=7, break_even=None,
-        why_not=closed, score=1.0 + 4.0 * use.changing_facts + 0.5 * use.own_data,
+        why_not=closed, score=retrieving,
         assumptions=f"{RETRIEVED_TOKENS:,} tokens of found text a query; a week to build",
     )  # fmt: skip
     yield Option(
@@ -175,16 +179,23 @@ def _options(use: Use, prices: Prices) -> Iterator[Option]:
         assumptions=f"no long prompt; answers at {TUNED_PREMIUM:g} times the price",
     )  # fmt: skip
     where = "one's own GPUs" if use.owned else "rented GPUs"
+    answering = f"one GPU for each {count(_answers_a_day(use))} queries a day"
+    for deed, once, days, score in (("prompting", nothing, 3, prompting),
+                                    ("retrieval with", index, 10, retrieving)):  # fmt: skip
+        yield Option(
+            name=f"{deed} an open model", once=once, per_query=own, days=days, break_even=None,
+            score=score + at_home, assumptions=f"{use.base} as it is, on {where}; {answering}",
+        )  # fmt: skip
     for name, result, bonus in (("LoRA", lora, 0.0), ("full tuning", full, -0.5)):
         yield Option(
             name=f"{name} on {where}", once=labels.plus(_trained(result, use),
                                         formula="labels + 4 runs", source="estimate-cost"),
             per_query=own, days=10 + _labelling_days(use) + result.figures["days"].mid,
             break_even=None, why_not=untunable,
-            score=tuning + bonus + 1.5 * use.private - 0.5 * (use.queries_per_day < 1000)
+            score=tuning + bonus + at_home
             - 1.0 * (result is full and use.examples < MANY_EXAMPLES),
             assumptions=f"{use.base}, {EPOCHS} epochs on {result.gpus} x {use.gpu}, four runs;"
-            " one GPU a started 650 k queries a day answers",
+            f" {answering}",
         )  # fmt: skip
     yield _pretraining(use, prices, own)
 
@@ -245,11 +256,15 @@ def _api_query(use: Use, prices: Prices, extra: int) -> Quantity:
     )
 
 
+def _answers_a_day(use: Use) -> float:
+    """Queries that a GPU answers in a day; reading them is little beside writing."""
+    return 86_400 * SERVED_TOKENS_PER_SECOND / use.tokens_per_answer
+
+
 def _own_query(use: Use, prices: Prices) -> Quantity:
     """The share of a GPU that stands by day and night; more GPUs where one is too slow."""
     rent = prices.rent(accelerator(use.gpu)).quantity
-    seconds = use.tokens_per_answer / SERVED_TOKENS_PER_SECOND
-    gpus = max(1, -(-int(use.queries_per_day * seconds) // 86_400))
+    gpus = math.ceil(use.queries_per_day / _answers_a_day(use))
     share = 1 / 3 if use.owned else 1.0
     formula = f"{gpus} GPU by day and night / {use.queries_per_day:,.0f} queries"
     return rent.scaled(24 * gpus * share / use.queries_per_day, unit="USD/query", formula=formula)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from llmctl.config import parse_count
 from llmctl.costs import network as networks
 from llmctl.costs.accelerators import PRECISIONS, Precision, accelerator
 from llmctl.costs.estimate import BENCHMARK, Plan, estimate
@@ -21,7 +22,7 @@ FIGURES: tuple[str, ...] = (
 COLUMNS: tuple[str, ...] = ("name", *FIGURES, "why")
 NEEDED = frozenset(("params_total", "tokens", "gpu"))
 # How much wider the interval is for what a cell does not say, or for what 6ND does not describe.
-UNKNOWN_COUNT, ODD = 1.1, 1.6
+UNKNOWN_COUNT, UNKNOWN, ODD = 1.1, 1.03, 1.6
 SPELLINGS = {"half": "fp16", "float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 
 
@@ -81,6 +82,10 @@ def plan_of(row: Row) -> tuple[Plan, list[str]]:
         what = "tokens" if total else "parameters"
         raise ConfigError(f"{what} are not given: nothing follows from the rest")
     active = _number(row, "params_active") or total
+    if active > total:
+        said.append("more parameters are active than there are: all are taken")
+    if not row["gpu"]:
+        raise ConfigError("gpu is not given: hours are those of a chip")
     chip = accelerator(row["gpu"])
     doubt = 1.0
     if chip.is_generic:
@@ -91,18 +96,26 @@ def plan_of(row: Row) -> tuple[Plan, list[str]]:
         doubt *= UNKNOWN_COUNT
     year = _number(row, "year")
     context = _number(row, "context")
-    if context is None:
-        said.append(f"context not given: {networks.DEFAULT_CONTEXT:,} is taken")
+    kind = f"{row.get('stage', '')} {row.get('method', '')}".casefold()
+    stage, rank = _stage(kind)
+    is_benchmark = "mlperf" in f"{row.get('name', '')} {kind}".casefold()
+    precision = _precision(row.get("precision", ""), stage, is_benchmark=is_benchmark)
+    usual = {
+        "precision": chip.precision(precision),
+        "year": "today",
+        "context": f"{networks.DEFAULT_CONTEXT:,}",
+    }
+    for column, taken in usual.items():
+        if not row.get(column):
+            said.append(f"{column} not given: {taken} is taken")
+            doubt *= UNKNOWN
     network = networks.from_counts(
         total, active=min(active, total), context=int(context) if context else None
     )
-    method = row.get("method", "").casefold()
-    odd = re.search(r"distill|enc-dec|ssm|prune", method)
+    odd = re.search(r"distill|enc-dec|ssm|prune", kind)
     if odd:
         said.append(f"`{odd[0]}` is not what 6 x parameters x tokens describes: a wide guess")
         doubt *= ODD
-    stage, rank = _stage(row.get("stage", ""), method)
-    is_benchmark = "mlperf" in f"{row.get('name', '')} {method}".casefold()
     if is_benchmark:
         said.append("a benchmark submission: as MLPerf runs of its kind")
     plan = Plan(
@@ -111,7 +124,7 @@ def plan_of(row: Row) -> tuple[Plan, list[str]]:
         chip=chip,
         stage=stage,
         gpus=int(gpus) if gpus else None,
-        precision=_precision(row.get("precision", ""), stage, is_benchmark=is_benchmark),
+        precision=precision,
         profile=BENCHMARK if is_benchmark else None,
         year=int(year) if year else None,
         rank=rank,
@@ -120,16 +133,16 @@ def plan_of(row: Row) -> tuple[Plan, list[str]]:
     return plan, said
 
 
-def _stage(stage: str, method: str) -> tuple[Stage, int]:
-    found = re.search(r"r(?:ank)?[-_ ]?(\d+)", method)
+def _stage(kind: str) -> tuple[Stage, int]:
+    found = re.search(r"r(?:ank)?[-_ =]?(\d+)", kind)
     rank = int(found[1]) if found else 16
-    if "qlora" in method:
+    if "qlora" in kind:
         return "qlora", rank
-    if "lora" in method:
+    if "lora" in kind:
         return "lora", rank
-    if re.search(r"\b(dpo|kto|rlhf|ppo)\b", method):
+    if re.search(r"\b(dpo|kto|rlhf|ppo|prefer)\b", kind):
         return "prefer", rank
-    is_tuning = stage.casefold().startswith(("fine", "full", "sft"))
+    is_tuning = kind.startswith(("fine", "full", "sft"))
     return ("full" if is_tuning else "pretrain"), rank
 
 
@@ -152,7 +165,7 @@ def _number(row: Row, column: str) -> float | None:
     try:
         value = float(cell)
     except ValueError:
-        raise ConfigError(f"`{column}` is no number: `{cell}`") from None
+        value = float(parse_count(cell))  # 7B, 1.4T
     if not 0 < value < math.inf:
         raise ConfigError(f"`{column}` cannot be {cell}")
     return value

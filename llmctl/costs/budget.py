@@ -1,5 +1,6 @@
 """So many dollars -> the largest sensible model that they train, and who spends that."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,9 +56,15 @@ def largest(budget: float, plan: Plan, prices: Prices) -> Affordable:
             low = middle
         else:
             high = middle
-    best = priced(low)
-    tokens = best.plan.tokens
-    return Affordable(budget, best, expected_loss(low, tokens), spender(budget))
+    size = _rounded(low)
+    best = priced(size)
+    return Affordable(budget, best, expected_loss(size, best.plan.tokens), spender(budget))
+
+
+def _rounded(parameters: float) -> int:
+    """No more than that, with three digits: nobody plans a model to the parameter."""
+    scale = 10 ** (math.floor(math.log10(parameters)) - 2)
+    return math.floor(parameters / scale) * scale
 
 
 def spender(usd: float) -> str:

@@ -33,6 +33,8 @@ from llmctl.registry import suggest
 FIRST_YEAR, LAST_YEAR = 2012, 2040
 # More than any cluster has: a plan that needs them is none.
 MOST_GPUS = 10_000_000
+# The kind of price that providers ask for tuning.
+TUNING = "api-tuning"
 # Submissions are timed from start to stop, evaluation included, and do not fail.
 BENCHMARK = "mlperf"
 # Experts are fed unevenly and sent over the network, more so in some stacks than in others.
@@ -165,8 +167,8 @@ def _figures(
             "arXiv 2001.08361; attention as in arXiv 2204.02311, appendix B",
         ),
         "gpu_hours": hours,
-        "days": hours.scaled(1 / gpus / 24, unit="days", formula=f"GPU-hours / {gpus:,} GPUs / 24"),
-        "gpus": exact(gpus, "GPUs", "given, or the fewest that make sense", plan.chip.name),
+        "days": hours.scaled(1 / gpus / 24, unit="days", formula=f"GPU-hours / {gpus:,} / 24"),
+        "gpus": exact(gpus, "GPUs", _why_so_many(plan), plan.chip.name),
         "cost_usd": hours.times(
             rent.quantity,
             unit="USD",
@@ -188,7 +190,7 @@ def _figures(
 def api_price(plan: Plan, prices: Prices) -> Quantity:
     """What a provider asks for the training tokens: the one named, or all between the ends."""
     millions = plan.tokens / 1e6
-    listed = {item: prices.get("api-tuning", item) for item in prices.items("api-tuning")}
+    listed = {item: prices.get(TUNING, item) for item in prices.items(TUNING)}
     if plan.api is not None:
         wanted = [item for item in listed if plan.api.casefold() in item.casefold()]
         if not wanted:
@@ -210,7 +212,7 @@ def _check(plan: Plan) -> None:
     for name in ("tokens", "days", "gpus", "tokens_per_second", "batch_tokens", "price"):
         value = getattr(plan, name)
         if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"`{name}` cannot be {value:g}", hint="say a number above zero")
+            raise ConfigError(f"`{_flag(name)}` cannot be {value:g}", hint="say one above zero")
     if plan.gpus is not None and plan.days is not None:
         raise ConfigError(
             "`--gpus` and `--days` are both given: each follows from the other",
@@ -222,6 +224,7 @@ def _check(plan: Plan) -> None:
             "more than one rate is given", hint="give an MFU, tokens a second or a profile"
         )
     ranges = {
+        "gpus": (plan.gpus, 1, MOST_GPUS, ""),
         "year": (plan.year, FIRST_YEAR, LAST_YEAR, ""),
         "mfu": (plan.mfu, 1e-6, 1, "; a share of the dense peak: is yours of a sparse one?"),
         "goodput": (plan.goodput, 0.01, 1, ""),
@@ -232,7 +235,8 @@ def _check(plan: Plan) -> None:
     for name, (value, least, most, more) in ranges.items():
         if value is not None and not least <= value <= most:
             raise ConfigError(
-                f"`{name}` cannot be {value:g}", hint=f"it is between {least:g} and {most:g}{more}"
+                f"`{_flag(name)}` cannot be {value:g}",
+                hint=f"it is between {least:g} and {most:g}{more}",
             )
     if plan.batch_tokens is not None and plan.batch_tokens < plan.network.context:
         raise ConfigError(
@@ -241,6 +245,10 @@ def _check(plan: Plan) -> None:
             hint="say more `--batch-tokens`, or a shorter `--context`",
         )
     check_layout(plan.network, plan.layout)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _gpus(plan: Plan, work: Flops, adapter: float) -> int:
@@ -271,6 +279,14 @@ def _gpus_for(plan: Plan, work: Flops, unit: int) -> int:
             break
         gpus = max(gpus + unit, math.ceil(wanted / unit) * unit)
     raise ConfigError(f"no number of GPUs makes it in {plan.days:g} days", hint="give it more days")
+
+
+def _why_so_many(plan: Plan) -> str:
+    if plan.gpus is not None:
+        return "given"
+    if plan.days is not None:
+        return f"the fewest that make it in {plan.days:g} days"
+    return "usual for such a run" if plan.stage == "pretrain" else "the fewest that hold it"
 
 
 def _rate(plan: Plan, work: Flops, gpus: int) -> Rate:
@@ -350,7 +366,7 @@ def _setting(plan: Plan, gpus: int) -> Setting:
 def _gpu_hours(plan: Plan, work: Flops, rate: Rate) -> Quantity:
     hours = work.model / rate.flops_per_second / 3600
     formula = (
-        f"{work.model:.3g} FLOP / ({rate.peak / 1e12:,.0f} TFLOP/s dense {rate.precision}"
+        f"{work.model:.3g} FLOP / ({rate.peak / 1e12:,.3g} TFLOP/s dense {rate.precision}"
         f" x MFU {rate.mfu:.3f} x goodput {rate.goodput:.2f} x 3600)"
     )
     source = f"{rate.source}: {'; '.join(rate.why)}"

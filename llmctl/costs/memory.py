@@ -112,11 +112,15 @@ def check_layout(network: Network, layout: Layout) -> None:
 
 
 def _check_counts(layout: Layout) -> None:
-    for name in ("gpus", "tp", "pp", "micro_batch"):
-        if getattr(layout, name) < 1:
-            raise ConfigError(
-                f"`{name}` cannot be {getattr(layout, name)}", hint="it must be at least 1"
-            )
+    counts = {
+        "--tp": layout.tp,
+        "--pp": layout.pp,
+        "--micro-batch": layout.micro_batch,
+        "--gpus": layout.gpus,
+    }
+    for name, value in counts.items():
+        if value < 1:
+            raise ConfigError(f"`{name}` cannot be {value}", hint="it must be at least 1")
     if not 0 <= layout.zero <= 3:
         raise ConfigError(f"there is no ZeRO stage {layout.zero}", hint="it is 0, 1, 2 or 3")
     if layout.gpus % (layout.tp * layout.pp):

@@ -18,7 +18,7 @@ from llmctl.plots import LIGHT, Palette, blank, dress, to_png
 
 GRID = 60
 LABELLED = 20
-NAME_POINTS = 6.5
+NAME_POINTS, STAR_POINTS = 6.5, 6
 
 
 def cost_plane(result: Estimate, runs: Sequence[Published], *, palette: Palette = LIGHT) -> bytes:
@@ -46,7 +46,7 @@ def cost_plane(result: Estimate, runs: Sequence[Published], *, palette: Palette 
                  label=f"this plan, ${count(result.figures['cost_usd'].mid)}")  # fmt: skip
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
-    _name_runs(axes, runs, palette)
+    _name_runs(axes, runs, palette, apart=(plan.network.active, plan.tokens))
     told = FuncFormatter(lambda value, _: count(value))
     axes.xaxis.set_major_formatter(told)
     axes.yaxis.set_major_formatter(told)
@@ -62,12 +62,16 @@ def cost_plane(result: Estimate, runs: Sequence[Published], *, palette: Palette 
     return to_png(figure)
 
 
-def _name_runs(axes: Axes, runs: Sequence[Published], palette: Palette) -> None:
-    """Write the names of the largest runs, but where one would lie on another."""
+def _name_runs(
+    axes: Axes, runs: Sequence[Published], palette: Palette, *, apart: tuple[float, float]
+) -> None:
+    """Write the names of the largest runs, but where one would lie on another or on a star."""
     places = {(run.parameters, run.tokens): run for run in runs}
     pixels = axes.figure.dpi / 72  # pyright: ignore[reportUnknownMemberType]
     right = axes.transAxes.transform((1, 1))[0]
-    taken: list[tuple[float, float, float]] = []
+    x, y = axes.transData.transform(apart)
+    star = STAR_POINTS * pixels
+    taken = [(x - star, x + star, y - star), (x - star, x + star, y + star / 2)]
     for run in sorted(places.values(), key=lambda run: -run.hours)[:LABELLED]:
         x, y = axes.transData.transform((run.parameters, run.tokens))
         width = (len(run.name) * 0.52 * NAME_POINTS + 4) * pixels
@@ -91,7 +95,8 @@ def break_even(
     axes = figure.subplots()
     dress(axes, palette)
     x = np.geomspace(max(queries / 1000, 10), queries * 100, 200)
-    colors = (palette.train, palette.held_out, palette.rate, palette.ink, "#cc79a7", "#56b4e9")
+    colors = (palette.train, palette.held_out, palette.rate, palette.ink, "#cc79a7", "#56b4e9",
+              "#e69f00", "#999999")  # fmt: skip
     for index, (name, (fixed, each)) in enumerate(costs.items()):
         # Dashes lie on top, so that of two neighbours which cost the same both are seen.
         is_dashed = index % 2 == 1

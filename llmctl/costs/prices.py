@@ -11,13 +11,15 @@ from typing import Literal, NamedTuple
 from llmctl.costs.accelerators import Accelerator
 from llmctl.costs.energy import wall_power
 from llmctl.costs.quantity import Quantity
-from llmctl.costs.tables import Row, read, rows
+from llmctl.costs.tables import Row, read_given, rows
 from llmctl.errors import ConfigError
 
 Tier = Literal["low", "mid", "high"]
 
 COLUMNS = frozenset("kind item low mid high unit date source".split())
 STALE_DAYS = 180
+# How the name of a chip becomes that of a price.
+DEEDS = {"rent": "renting ", "buy": "buying "}
 # Where no rent is known: an H100's 2.95 USD for its 989 dense TFLOP/s.
 USD_PER_TFLOP_HOUR = 2.95 / 989
 
@@ -38,12 +40,9 @@ class Price(NamedTuple):
         following = datetime.date(year + month // 12, month % 12 + 1, 1)
         return following - datetime.timedelta(days=1)
 
-    def staleness(self, today: datetime.date) -> str:
-        """What to say of a price that is older than half a year; nothing of a fresh one."""
-        days = (today - self.read_on).days
-        if days <= STALE_DAYS:
-            return ""
-        return f"price of {self.date}, {days} days old: check it, or give `--price`"
+    def is_stale(self, on: datetime.date) -> bool:
+        """Whether it is older than half a year on a day, whichever day its date means."""
+        return (on - self.read_on).days > STALE_DAYS
 
     def at(self, tier: Tier | None) -> "Price":
         """The price of one tier, as if it were certain."""
@@ -57,20 +56,35 @@ class Price(NamedTuple):
 
 
 class Prices:
-    """The price list: the shipped one, with the rows of a file in front."""
+    """The price list: the shipped one, with the rows of a file in front.
+
+    It remembers what it was asked for, so that it can say which of that is old.
+    """
 
     def __init__(self, file: Path | None = None) -> None:
         own = _checked(file) if file else []
         self._rows: Sequence[Row] = [*own, *rows("prices")]
+        self._told: dict[str, Price] = {}
 
     def find(self, kind: str, item: str, *, year: int | None = None) -> Price | None:
         """The price of an item, the one nearest to a year where there are several."""
         found = [row for row in self._rows if (row["kind"], row["item"]) == (kind, item)]
         if not found:
             return None
-        if year is None:
-            return _price(found[0])
-        return _price(min(found, key=lambda row: abs(int(row["date"][:4]) - year)))
+        row = found[0]
+        if year is not None:
+            row = min(found, key=lambda row: abs(int(row["date"][:4]) - year))
+        price = _price(row)
+        self._told[f"{DEEDS.get(kind, '')}{item}"] = price
+        return price
+
+    def stale(self, on: datetime.date) -> str:
+        """What to say of the prices asked for so far that are old on a day, if any are."""
+        old = [f"{item} ({price.date})" for item, price in self._told.items() if price.is_stale(on)]
+        if not old:
+            return ""
+        told = ", ".join(old)
+        return f"prices older than {STALE_DAYS} days: {told}; `--prices FILE` replaces them"
 
     def get(self, kind: str, item: str) -> Price:
         """The price of an item that the list is sure to have."""
@@ -111,10 +125,7 @@ def _price(row: Row) -> Price:
 
 
 def _checked(file: Path) -> list[Row]:
-    try:
-        found = read(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+    found = read_given(file)
     for line, row in enumerate(found, start=2):
         missing = COLUMNS - row.keys()
         try:

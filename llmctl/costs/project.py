@@ -49,19 +49,16 @@ def bill(estimate: Estimate, prices: Prices, extras: Extras | None = None) -> It
     """The lines of the final run and of the whole project, in US dollars."""
     extras = extras or Extras()
     figures, plan = estimate.figures, estimate.plan
-    rent = figures["cost_usd"]
-    yield Line("final run, rented", rent, in_sum=False)
-    yield Line("  of it electricity, if the GPUs were one's own", _power(estimate, prices, extras),
-               in_sum=False)  # fmt: skip
-    bought = _bought(estimate, prices)
-    if bought:
-        owned, share = bought
-        yield Line(f"  or {estimate.gpus:,} GPUs bought", owned, in_sum=False)
-        yield Line("  the run's share of them, used up", share, in_sum=False)
+    cost = figures["cost_usd"]
+    is_sold = plan.stage == "api"
+    if is_sold:
+        yield Line("final run, by the token", cost, in_sum=False)
+    else:
+        yield from _machines(estimate, prices, extras)
     runs = PRETRAIN_RUNS if plan.stage == "pretrain" else TUNING_RUNS
     yield Line(
         "all runs: trials, failures, evaluation",
-        rent.times(
+        cost.times(
             runs,
             unit="USD",
             formula=f"final run x {runs.mid:g} ({runs.low:g}-{runs.high:g})",
@@ -69,13 +66,25 @@ def bill(estimate: Estimate, prices: Prices, extras: Extras | None = None) -> It
         ),
         in_sum=True,
     )
-    yield from _storage(estimate, prices)
+    if not is_sold:
+        yield from _storage(estimate, prices)
     if plan.stage == "pretrain":
         yield _collected(plan.tokens)
     if extras.label or extras.label_price is not None:
         yield _labelled(extras, prices)
     if extras.people:
         yield _staffed(estimate, extras, prices)
+
+
+def _machines(estimate: Estimate, prices: Prices, extras: Extras) -> Iterator[Line]:
+    yield Line("final run, rented", estimate.figures["cost_usd"], in_sum=False)
+    yield Line("  of it electricity, if the GPUs were one's own", _power(estimate, prices, extras),
+               in_sum=False)  # fmt: skip
+    if bought := _bought(estimate, prices):
+        owned, share = bought
+        many = f"{estimate.gpus:,} GPU{'s' * (estimate.gpus > 1)}"
+        yield Line(f"  or {many} bought", owned, in_sum=False)
+        yield Line("  the run's share of that, used up", share, in_sum=False)
 
 
 def project(lines: list[Line]) -> Quantity:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from llmctl.costs import throughput
 from llmctl.costs.accelerators import accelerators
 from llmctl.costs.energy import country
-from llmctl.costs.estimate import Estimate, Plan, estimate
+from llmctl.costs.estimate import TUNING, Estimate, Plan, api_price, estimate
 from llmctl.costs.flops import ADAPTED, adapter_parameters
 from llmctl.costs.memory import fits, memory, smallest_layouts
 from llmctl.costs.prices import Prices
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from llmctl.costs.quantity import Quantity
     from llmctl.costs.story import Story
 
+SPANS = (("years", 365.25, 2), ("days", 1, 1.95), ("hours", 1 / 24, 1.95), ("minutes", 1 / 1440, 1))
 ALTERNATIVES = ("A100-SXM-80GB", "H100-SXM-80GB", "B200-SXM")
+CHANGES = "what would change it"
 VERBS = {
     "pretrain": "Pre-training",
     "full": "Fine-tuning all of",
@@ -52,10 +54,11 @@ def headline(plan: Plan, gpus: int) -> str:
     if network.is_mixture:
         size += f" ({count(network.active)} active)"
     name = "" if network.name.endswith("parameters") else f"{network.name}, "
-    return (
-        f"{VERBS[plan.stage]} {name}{size} with {count(plan.tokens)} tokens"
-        f" on {gpus:,} x {plan.chip.name}"
-    )
+    what = f"{VERBS[plan.stage]} {name}{size} with {count(plan.tokens)} tokens"
+    machines = f"{gpus:,} x {plan.chip.name}"
+    if plan.stage == "api":
+        return f"{what}; all but the money as on {machines}"
+    return f"{what} on {machines}"
 
 
 def summary(result: Estimate, lines: Sequence[Line]) -> Section:
@@ -72,7 +75,7 @@ def summary(result: Estimate, lines: Sequence[Line]) -> Section:
          f"{hours(figures['gpu_hours'].mid)} GPU-hours"),
         ("energy", kwh(figures["energy_kwh"].mid), between(figures["energy_kwh"], kwh),
          f"{tonnes(figures['tco2e'].mid)} CO2e, {country(plan.country)['country']}"),
-        ("memory", f"{result.memory.total:,.0f} GB a GPU", f"of {plan.chip.memory:g} GB", fit),
+        ("memory", f"{gigabytes(result.memory.total)} a GPU", f"of {plan.chip.memory:g} GB", fit),
         ("speed", f"{rate.mfu:.0%} MFU", f"{rate.source}, ±{rate.spread:.0%}",
          f"and {rate.goodput:.0%} of the time"),
     ]  # fmt: skip
@@ -144,6 +147,9 @@ def money(lines: Sequence[Line]) -> Section:
 def changes(result: Estimate, prices: Prices) -> Section:
     """The same work done otherwise: what would change the figures most."""
     plan = result.plan
+    if plan.stage == "api":
+        apis = ((name, api_price(plan._replace(api=name), prices)) for name in prices.items(TUNING))
+        return Section(CHANGES, ("", "money"), [(name, usd(cost.mid)) for name, cost in apis])
     others: list[tuple[str, Plan]] = [
         (f"on {name}", plan._replace(chip=accelerators()[name], price=None))
         for name in ALTERNATIVES
@@ -159,7 +165,7 @@ def changes(result: Estimate, prices: Prices) -> Section:
          f"{other['gpus'].mid:,.0f}", tonnes(other["tco2e"].mid))
         for name, other in ((name, estimate(one, prices).figures) for name, one in _sane(others))
     ]  # fmt: skip
-    return Section("what would change it", ("", "money", "time", "GPUs", "CO2e"), rows)
+    return Section(CHANGES, ("", "money", "time", "GPUs", "CO2e"), rows)
 
 
 def _sane(others: Iterable[tuple[str, Plan]]) -> Iterator[tuple[str, Plan]]:
@@ -229,9 +235,9 @@ def against(result: Estimate, facts: Mapping[str, Any]) -> Section:
     seconds = took.scaled(3600 / result.gpus)
     rate = plan.tokens / seconds.mid
     rows = [
-        ("seconds", f"{seconds.mid:,.0f}", f"{facts['seconds']:,.0f}",
+        ("seconds", f"{seconds.mid:,.3g}", f"{facts['seconds']:,.3g}",
          f"{seconds.mid / facts['seconds']:.2f}x"),
-        ("  80 % interval", f"{seconds.low:,.0f} - {seconds.high:,.0f}", "",
+        ("  80 % interval", f"{seconds.low:,.3g} - {seconds.high:,.3g}", "",
          "inside" if seconds.low <= facts["seconds"] <= seconds.high else "outside"),
         ("tokens a second", f"{rate:,.0f}", f"{facts['tokens_per_second']:,.0f}",
          f"{rate / facts['tokens_per_second']:.2f}x"),
@@ -243,10 +249,11 @@ def against(result: Estimate, facts: Mapping[str, Any]) -> Section:
     return Section(title, ("", "estimated", "measured", "off"), rows)
 
 
-def stale(result: Estimate) -> str:
-    """What to say of the age of the rent."""
-    today = load("datetime:date").today()
-    return "" if result.rent.date == "9999-12" else result.rent.staleness(today)
+def stale(prices: Prices, year: int | None = None) -> str:
+    """What to say of old prices, today or at the end of a year that has passed."""
+    date = load("datetime:date")
+    today = date.today()
+    return prices.stale(min(today, date(year, 12, 31)) if year else today)
 
 
 def usd(value: float) -> str:
@@ -256,20 +263,22 @@ def usd(value: float) -> str:
     ('$4.6 M', '$12', '$0.03')
     """
     if value < 10:
-        return f"${value:.2f}"
+        return f"${value:.2f}" if value >= 0.005 or not value else "<$0.01"
     return f"${count(value)}"
 
 
 def days(value: float) -> str:
-    """A span of time in the unit that suits it."""
-    if value >= 730:
-        return f"{value / 365.25:,.1f} years"
-    if value >= 1.95:
-        return f"{value:,.0f} days" if value >= 9.95 else f"{value:.1f} days"
-    if value * 24 >= 1.95:
-        return f"{value * 24:.0f} hours" if value * 24 >= 9.95 else f"{value * 24:.1f} hours"
-    minutes = value * 1440
-    return f"{minutes:.0f} minutes" if minutes >= 1 else f"{minutes * 60:.1f} seconds"
+    """A span of time in the unit that suits it.
+
+    >>> days(12), days(7), days(1), days(0.012), days(2e-6)
+    ('12 days', '7 days', '24 hours', '17 minutes', '0.17 seconds')
+    """
+    for unit, size, least in SPANS:
+        if value / size >= least:
+            number = value / size
+            digits = f"{number:,.0f}" if number >= 9.95 else f"{number:.1f}".removesuffix(".0")
+            return f"{digits} {unit}"
+    return f"{value * 86_400:.2g} seconds"
 
 
 def hours(value: float) -> str:
@@ -304,7 +313,7 @@ def tonnes(value: float) -> str:
     """Carbon in tonnes, kilograms or grams."""
     if value >= 1:
         return f"{value:,.0f} t" if value >= 10 else f"{value:.1f} t"
-    return f"{value * 1e3:.3g} kg"
+    return f"{value * 1e3:.3g} kg" if value >= 1e-3 else f"{value * 1e6:.3g} g"
 
 
 def between(quantity: Quantity, tell: Callable[[float], str]) -> str:

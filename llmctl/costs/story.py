@@ -13,6 +13,7 @@ from llmctl.costs.prices import Prices
 from llmctl.costs.project import HOST_SHARE, Extras, bill
 from llmctl.costs.quantity import Quantity
 
+YEAR = 2020
 EXAMPLES, TOKENS_PER_EXAMPLE, EPOCHS = 10_000, 500, 3
 # What is published of the run itself: arXiv 2104.10350, table 4.
 REPORTED_MWH = 1287
@@ -57,7 +58,7 @@ def gpt3(prices: Prices) -> Story:
             tokens=300e9,
             chip=accelerator("V100-SXM2-32GB"),
             gpus=10_000,
-            year=2020,
+            year=YEAR,
         ),
         prices,
     )
@@ -105,7 +106,7 @@ def _machines(run: Estimate, prices: Prices) -> tuple[Claim, ...]:
     card = prices.purchase(run.plan.chip)
     cards = card.quantity.scaled(run.gpus, unit="USD") if card else lines["final run, rented"]
     power = next(cost for name, cost in lines.items() if name.startswith("of it electricity"))
-    used_up = lines["the run's share of them, used up"]
+    used_up = lines["the run's share of that, used up"]
     people = prices.get("people", "engineer, loaded").quantity.scaled(
         600, unit="USD", formula="50 people x 12 months x 25,000 USD"
     )

@@ -8,6 +8,8 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmctl.errors import ConfigError
+
 TABLES = Path(__file__).parent / "tables"
 
 Row = Mapping[str, str]
@@ -30,6 +32,16 @@ def read(path: Path) -> list[Row]:
             {(key or "").strip(): (value or "").strip() for key, value in row.items() if key}
             for row in csv.DictReader(file, restval="")
         ]
+
+
+def read_given(path: Path) -> list[Row]:
+    """The rows of a file of the user's; ConfigError where it cannot be read, or is no such file."""
+    try:
+        return read(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} is no CSV file of text: {error}") from error
 
 
 def number(row: Row, column: str) -> float | None:

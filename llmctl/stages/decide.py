@@ -24,6 +24,9 @@ QUESTIONS = {
     "production": ("Is it for production", True),
     "changing_facts": ("Do answers depend on facts that change", False),
 }
+ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
+# Queries a day, and tokens of one: nobody has more.
+MOST = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +71,20 @@ def run(config: Decide, workspace: Workspace) -> dict[str, Any]:  # noqa: ARG001
     """
     from llmctl.costs import advice
     from llmctl.costs.prices import Prices
+    from llmctl.costs.sections import stale
 
     _check(config)
     use = _use(config)
-    found = advice.options(use, Prices(config.prices))
+    prices = Prices(config.prices)
+    found = advice.options(use, prices)
     best = found[0]
     why = list(advice.reasons(use))
-    console.data(f"best: {best.name}, about {_told(best, use)}\n")
+    if told := stale(prices):
+        why.append(told)
+    console.sentence(f"best: {best.name}, about {_told(best, use)}")
+    console.data()
     _print(found, use)
-    if why:
-        console.data()
-    for line in why:
-        console.data(f"* {line}")
+    console.points(why)
     if config.plot:
         _draw(config.plot, found, use)
     return {
@@ -97,8 +102,10 @@ def _check(config: Decide) -> None:
         "--tokens-per-answer": config.tokens_per_answer,
     }
     for name, value in counts.items():
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"`{name}` cannot be {value:g}", hint="say a number above zero")
+        if not 0 < value <= MOST:
+            raise ConfigError(
+                f"`{name}` cannot be {value:g}", hint="say one above zero, not endless"
+            )
     if not 0 <= config.label_price < float("inf"):
         raise ConfigError(f"`--label-price` cannot be {config.label_price:g}")
 
@@ -133,8 +140,20 @@ def _answer(name: str, given: bool | None) -> bool:
         return given
     if not _can_ask():
         return usual
-    said = input(f"{question}? [{'Y/n' if usual else 'y/N'}] ").strip().casefold()
-    return said.startswith("y") if said else usual
+    prompt = f"{question}? [{'Y/n' if usual else 'y/N'}] "
+    said = _typed(prompt)
+    while said and said not in ANSWERS:
+        said = _typed(prompt)
+    return ANSWERS.get(said, usual)
+
+
+def _typed(prompt: str) -> str:
+    """What was typed; nothing where the input has ended."""
+    try:
+        return input(prompt).strip().casefold()
+    except EOFError:
+        console.data()
+        return ""
 
 
 def _can_ask() -> bool:

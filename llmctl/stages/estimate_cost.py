@@ -28,8 +28,11 @@ Stage = Literal["pretrain", "full", "lora", "qlora", "prefer", "api"]
 class EstimateCost:
     """Say what a training run takes: time, memory, energy and money, each with its interval.
 
-    llmctl estimate-cost --params 175e9 --tokens 300e9 --gpu V100 --gpus 10000
-    llmctl estimate-cost --model llama-3-8b --stage lora --examples 10000
+        llmctl estimate-cost --params 175e9 --tokens 300e9 --gpu V100 --gpus 10000
+        llmctl estimate-cost --model llama-3-8b --stage lora --examples 10000
+        llmctl estimate-cost --budget 10000
+
+    What nobody says is assumed, and told.
     """
 
     params: int | None = knob(
@@ -76,7 +79,9 @@ class EstimateCost:
     gpu: str | None = knob(
         None, help=f"Such as H100, A100-40GB or TPUv4 (default: {DEFAULT_GPU})", panel="Machine"
     )
-    gpus: int | None = knob(None, help="How many; the days follow", panel="Machine")
+    gpus: int | None = knob(
+        None, help="How many; the days follow", panel="Machine", parse=parse_count
+    )
     days: float | None = knob(None, help="In how many days; the GPUs follow", panel="Machine")
     precision: Literal["bf16", "fp16", "fp8", "fp4", "tf32", "fp32"] = knob(
         "bf16", help="What matrices are multiplied in", panel="Machine", rare=True
@@ -171,9 +176,10 @@ def run(config: EstimateCost, workspace: Workspace) -> dict[str, Any]:
     """
     from llmctl.costs.prices import Prices
 
+    _check_subject(config)
     prices = Prices(config.prices)
-    if config.runs or config.out:
-        return _batch(config)
+    if config.runs and config.out:
+        return _batch(config.runs, config.out)
     if config.story:
         return _story(prices)
     if config.from_:
@@ -183,45 +189,86 @@ def run(config: EstimateCost, workspace: Workspace) -> dict[str, Any]:
     return _single(config, prices)
 
 
+def _check_subject(config: EstimateCost) -> None:
+    """One thing is estimated at a time, and what shows a plan goes with a plan."""
+    if (config.runs is None) != (config.out is None):
+        raise ConfigError("`--runs` and `--out` go together", hint="--runs in.csv --out out.csv")
+    subjects = {
+        "--params": config.params,
+        "--model": config.model,
+        "--from": config.from_,
+        "--budget": config.budget,
+        "--story": config.story,
+        "--runs": config.runs,
+    }
+    given = [name for name, value in subjects.items() if value is not None]
+    if not given:
+        raise ConfigError(
+            "say what is trained",
+            hint="`--params 7b`, `--model llama-3-8b`, `--config path/to/config.json`",
+        )
+    if len(given) > 1:
+        told = " and ".join(f"`{name}`" for name in given)
+        raise ConfigError(f"{told} each say what is estimated", hint="take one of them")
+    views = [f"`--{name}`" for name in ("compare", "plot") if getattr(config, name)]
+    if views and given[0] in ("--from", "--story", "--runs"):
+        raise ConfigError(
+            f"{views[0]} does not go with `{given[0]}`", hint="it shows a plan of one run"
+        )
+
+
 def _single(config: EstimateCost, prices: Prices) -> dict[str, Any]:
     from llmctl.costs import project, sections
     from llmctl.costs.estimate import estimate
 
     notes: list[str] = []
-    plan = _plan(config, notes)
-    result = estimate(plan, prices)
+    network = _network(config)
+    result = estimate(_plan(config, network, _tokens(config, network, notes), notes), prices)
     lines = list(project.bill(result, prices, _extras(config, prices)))
-    compared = _compared(plan) if config.compare else []
-    notes += result.notes
-    if told := sections.stale(result):
-        notes.append(told)
+    notes += _notes(result, prices)
     if not console.is_json:
-        _print(result, lines, prices, notes)
-    if config.compare:
+        console.sentence(sections.headline(result.plan, result.gpus))
         console.data()
-        _table(sections.comparison(compared))
-    if config.plot:
-        _draw(config.plot, result)
+        _table(sections.summary(result, lines))
+        console.points(notes)
+        _tell(result, lines, prices)
     return {
         **result.to_dict(),
+        **_views(config, result),
         "notes": notes,
         "bill": [{"name": one.name.strip(), **one.cost.to_dict()} for one in lines],
         "project_usd": project.project(lines).to_dict(),
         "layout": str(result.layout) if result.layout else None,
-        **({"compared": [one._asdict() for one in compared]} if config.compare else {}),
         "inputs": _inputs(config, result),
     }
 
 
-def _print(result: Estimate, lines: list[Line], prices: Prices, notes: list[str]) -> None:
+def _notes(result: Estimate, prices: Prices) -> list[str]:
+    from llmctl.costs.sections import stale
+
+    told = stale(prices, result.plan.year)
+    return [*result.notes, *([told] if told else [])]
+
+
+def _views(config: EstimateCost, result: Estimate) -> dict[str, Any]:
+    """Show the published runs and the picture where they are asked for; the runs as data."""
+    from llmctl.costs import sections
+    from llmctl.costs.published_runs import nearest
+
+    if config.plot:
+        _draw(config.plot, result)
+    if not config.compare:
+        return {}
+    compared = nearest(result.plan)
+    console.data()
+    _table(sections.comparison(compared))
+    return {"compared": [one._asdict() for one in compared]}
+
+
+def _tell(result: Estimate, lines: list[Line], prices: Prices) -> None:
+    """What stands behind the summary."""
     from llmctl.costs import sections
 
-    console.data(sections.headline(result.plan, result.gpus) + "\n")
-    _table(sections.summary(result, lines))
-    if notes:
-        console.data()
-    for note in notes:
-        console.data(f"* {note}")
     for section in (
         sections.compute(result),
         sections.time(result),
@@ -236,12 +283,6 @@ def _print(result: Estimate, lines: list[Line], prices: Prices, notes: list[str]
 
 def _table(section: Section) -> None:
     console.table(section.title, section.columns, section.rows, is_data=True)
-
-
-def _compared(plan: Plan) -> list[Any]:
-    from llmctl.costs.published_runs import nearest
-
-    return nearest(plan)
 
 
 def _draw(path: Path, result: Estimate) -> None:
@@ -276,18 +317,26 @@ def _inputs(config: EstimateCost, result: Estimate) -> dict[str, Any]:
     return {**to_dict(config), **resolved}
 
 
-def _plan(config: EstimateCost, notes: list[str], *, network: Network | None = None) -> Plan:
+def _tokens(config: EstimateCost, network: Network, notes: list[str]) -> float:
     from llmctl.costs.asking import Text, tokens_of
-    from llmctl.costs.estimate import Plan
-    from llmctl.costs.memory import Layout
 
-    network = network or _network(config)
+    if config.examples and config.stage == "pretrain":
+        raise ConfigError(
+            "`--examples` are of a fine-tuning", hint="say which: `--stage lora`, or `--tokens`"
+        )
     text = Text(
         config.tokens, config.words, config.examples, config.tokens_per_example, config.epochs
     )
     tokens, told = tokens_of(text, network, config.stage)
     if told:
         notes.append(told)
+    return tokens
+
+
+def _plan(config: EstimateCost, network: Network, tokens: float, notes: list[str]) -> Plan:
+    from llmctl.costs.estimate import Plan
+    from llmctl.costs.memory import Layout
+
     layout = Layout(
         gpus=config.tp * config.pp if config.gpus is None else config.gpus,
         zero=config.zero,
@@ -326,15 +375,13 @@ def _network(config: EstimateCost) -> Network:
     from llmctl.costs import network
     from llmctl.costs.asking import named_network
 
-    if (config.params is None) == (config.model is None):
-        raise ConfigError(
-            "say once what is trained",
-            hint="`--params 7b`, `--model llama-3-8b` or `--config path/to/config.json`",
-        )
     context = config.context
     if context is None and config.stage != "pretrain" and config.tokens is None:
         context = max(1, config.tokens_per_example)
     if config.model is not None:
+        for name, value in (("--active", config.active), ("--vocab", config.vocab)):
+            if value is not None:
+                raise ConfigError(f"`{name}` is known of `--model`", hint="leave it out")
         return named_network(config.model, context)
     return network.from_counts(
         config.params or 0, active=config.active, context=context, vocabulary=config.vocab
@@ -413,39 +460,35 @@ def _calibrated(plan: Plan, notes: list[str]) -> Plan:
     return plan._replace(chip=chip, mfu=min(share, 1.0), gpus=plan.gpus or 1, days=None)
 
 
-def _batch(config: EstimateCost) -> dict[str, Any]:
+def _batch(runs: Path, out: Path) -> dict[str, Any]:
     import csv
     import io
 
     from llmctl.costs.batch import COLUMNS, predict
-    from llmctl.costs.tables import read
+    from llmctl.costs.tables import read_given
 
-    if config.runs is None or config.out is None:
-        raise ConfigError("`--runs` and `--out` go together", hint="--runs in.csv --out out.csv")
-    try:
-        rows = read(config.runs)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{config.runs} cannot be read: {error}") from error
-    predictions = list(predict(rows))
+    predictions = list(predict(read_given(runs)))
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(one.row() for one in predictions)
     unsaid = sum(one.figures["gpu_hours_mid"] is None for one in predictions)
     console.say(f"{len(predictions) - unsaid} runs estimated, {unsaid} cannot be: see `why`")
-    _write(config.out, text.getvalue().encode())
-    return {"runs": len(predictions), "without_prediction": unsaid, "out": str(config.out)}
+    _write(out, text.getvalue().encode())
+    return {"runs": len(predictions), "without_prediction": unsaid, "out": str(out)}
 
 
 def _story(prices: Prices) -> dict[str, Any]:
     from llmctl.costs import sections
-    from llmctl.costs.story import gpt3
+    from llmctl.costs.story import YEAR, gpt3
 
     story = gpt3(prices)
     for index, section in enumerate(sections.story(story)):
         if index:
             console.data()
         _table(section)
+    told = sections.stale(prices, YEAR)
+    console.points([told] if told else [])
     return story.to_dict()
 
 
@@ -453,17 +496,24 @@ def _budget(config: EstimateCost, prices: Prices) -> dict[str, Any]:
     from llmctl.costs import sections
     from llmctl.costs.budget import largest
     from llmctl.costs.network import from_counts
+    from llmctl.costs.scaling import compute_optimal_tokens
 
-    if config.params is not None or config.model is not None or config.stage != "pretrain":
+    if config.stage != "pretrain" or config.tokens or config.words or config.examples:
         raise ConfigError(
-            "`--budget` finds the model itself", hint="leave out what is trained, and the stage"
+            "`--budget` finds a model to pre-train, and its tokens",
+            hint="leave out `--stage`, and how much text there is",
         )
     notes: list[str] = []
-    plan = _plan(config, notes, network=from_counts(1e9, context=config.context))
+    any_network = from_counts(1e9, context=config.context)
+    plan = _plan(config, any_network, compute_optimal_tokens(1e9), notes)
     found = largest(config.budget or 0, plan, prices)
+    notes += _notes(found.estimate, prices)
     _table(sections.affordable(found))
+    console.points(notes)
     return {
         **found.estimate.to_dict(),
+        **_views(config, found.estimate),
+        "notes": notes,
         "budget_usd": found.budget,
         "expected_loss": found.loss,
         "who": found.who,

@@ -52,11 +52,15 @@ def test_every_price_has_an_order_a_date_and_a_source(row: dict[str, str]):
     assert row["source"]
 
 
-def test_a_price_older_than_half_a_year_says_so():
-    price = Prices().rent(accelerator("H100-SXM-80GB"))
+def test_each_price_that_was_asked_for_and_is_older_than_half_a_year_is_told():
+    prices = Prices()
+    prices.rent(accelerator("H100-SXM-80GB"))
+    prices.purchase(accelerator("B200-SXM"))
 
-    assert price.staleness(datetime.date(2026, 6, 1)) == ""
-    assert "days old" in price.staleness(datetime.date(2027, 1, 1))
+    assert prices.stale(datetime.date(2024, 12, 31)) == ""
+    assert "buying B200-SXM (2024)" in prices.stale(datetime.date(2026, 11, 27))
+    assert "renting H100" not in prices.stale(datetime.date(2026, 11, 27))
+    assert "renting H100-SXM-80GB (2026-05)" in prices.stale(datetime.date(2026, 11, 28))
 
 
 def test_a_slow_machine_costs_at_least_its_electricity():

@@ -258,7 +258,8 @@ def test_gradients_used_in_the_backward_pass_are_those_of_a_layer():
 @pytest.mark.parametrize("wrong", [
     {"tokens": 0}, {"gpus": 0}, {"gpus": 8, "days": 3.0}, {"mfu": 1.2}, {"pue": 0.5},
     {"mfu": 0.4, "profile": "mlperf"}, {"price": -1.0}, {"year": 1900},
-    {"tokens_per_second": 1e12}, {"days": 1e-9, "gpus": None},
+    {"tokens_per_second": 1e12}, {"days": 1e-9, "gpus": None}, {"gpus": 10**12},
+    {"layout": Layout(gpus=6, tp=4)}, {"layout": Layout(tp=0)}, {"layout": Layout(zero=2, pp=2)},
 ])  # fmt: skip
 def test_nonsense_is_refused(wrong: dict[str, object]):
     with pytest.raises(ConfigError):
