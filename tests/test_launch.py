@@ -151,6 +151,9 @@ def test_more_gpus_than_there_are_is_refused_with_what_to_type(
         (("--nodes", "2"), "need a place to meet"),
         (("--cpu-offload",), "for models that lie in rows"),
         (("--deterministic", "--parallel", "fsdp"), "adds up in pairs"),
+        (("--context-parallel", "4"), "needs at least 4 processes"),
+        (("--context-parallel", "2", "--processes", "3", "--device", "cpu"), "the 3 processes"),
+        (("--context-parallel", "2", "--processes", "2", "--deterministic"), "slices of them"),
     ],
 )
 def test_combinations_that_make_no_sense_are_refused(

@@ -26,20 +26,22 @@ class Ranks:
     """How many ranks there are and how a model lies over them.
 
     `ddp` holds the model whole on each rank (also on a single one), `fsdp` in rows over all,
-    `hsdp` in rows over the `each` ranks of a machine. With `offload` rows live on the host.
+    `hsdp` in rows over the `each` ranks of a machine. With `offload` rows live on the host. So
+    many ranks as there are `slices` share a row of tokens, a slice of its time each.
     """
 
     world_size: int = 1
     parallel: Parallel = "ddp"
     each: int = 8
     offload: bool = False
+    slices: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.world_size, self.each) < 1:
-            raise ConfigError(
-                f"a run of {min(self.world_size, self.each)} ranks makes no sense",
-                hint="say at least 1",
-            )
+        least = min(self.world_size, self.each, self.slices)
+        if least < 1:
+            raise ConfigError(f"a run of {least} ranks makes no sense", hint="say at least 1")
+        if self.world_size % self.slices:
+            raise ConfigError(f"{self.world_size} ranks do not share rows by {self.slices}")
         if self.parallel == "hsdp" and self.world_size % self.each:
             raise ConfigError(
                 f"{self.world_size} ranks are no whole number of machines with {self.each}",
@@ -114,31 +116,40 @@ def rank_memory(
     host = sum(states.values()) if ranks.offload else 0.0
     if ranks.offload:
         states = dict.fromkeys(states, 0.0)
-    tokens = micro_rows * shape.context
+    tokens = micro_rows * shape.context / ranks.slices
     return RankMemory(
         **states,
-        activations=tokens * each * _kept(shape, recompute, each),
+        activations=tokens * each * _kept(shape, recompute, each, ranks.slices),
         buffers=_buffers(shape, ranks, each, tokens),
         step=0.0 if ranks.offload else _step(shape, ranks, each, held, is_muon=bool(muon)),
         host=host,
     )
 
 
-def layer_values(shape: Shape) -> float:
+def layer_values(shape: Shape, slices: int = 1) -> float:
     """Numbers that a block keeps of a token for the way back, when nothing is computed again."""
     wide, kv, _ = shape.qkv_widths
-    # What the norms read and gave; the fused projection and the heads' output.
-    kept = 4 * shape.width + (wide + 2 * kv) + wide
-    # Queries and keys once more for each change: normalised, turned.
-    kept += (wide + kv) * (shape.qk_norm + (shape.position == "rope"))
+    if slices == 1:
+        # The fused projection and the heads' output; queries and keys once more for each change:
+        # normalised, turned.
+        kept = (wide + 2 * kv) + wide
+        kept += (wide + kv) * (shape.qk_norm + (shape.position == "rope"))
+    else:
+        # What was traded for time, keys and values perhaps for several ranks; the heads' output
+        # as attention gave it and as it came back; what was normalised, before and after.
+        copies = max(1, slices // shape.num_kv_heads)
+        kept = (wide + 2 * copies * kv) + 2 * wide
+        kept += ((wide + 2 * kv) + (wide + kv)) * shape.qk_norm
+    # What the norms read and gave.
+    kept += 4 * shape.width
     return kept + (4 if shape.activation in GATED else 2) * shape.mlp_width
 
 
-def _kept(shape: Shape, recompute: Recompute, each: int) -> float:
+def _kept(shape: Shape, recompute: Recompute, each: int, slices: int) -> float:
     """Numbers kept a token: of all blocks, and of the widest point of the way back."""
     wide, kv, _ = shape.qkv_widths
     inner = 2 * shape.mlp_width if shape.activation in GATED else shape.mlp_width
-    whole = layer_values(shape)
+    whole = layer_values(shape, slices)
     # Around the blocks: the stream, the last norm's result and its gradient.
     around = 3 * shape.width + 2 * inner + shape.width
     statistics = FLOAT * (shape.num_heads + 4) / each

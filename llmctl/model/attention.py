@@ -9,6 +9,7 @@ On a GPU training in rows of several documents, or with a window, takes a kernel
 
 import functools
 import shutil
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,27 @@ def takes_blocks(time: int, head_width: int, like: Tensor) -> bool:
 def _has_compiler() -> bool:
     # What is generated for a GPU is launched by a few lines of C.
     return any(map(shutil.which, ("cc", "gcc", "clang")))
+
+
+class Slices(Protocol):
+    """Rows that several compute together, each a slice of their time.
+
+    Around attention they trade heads for time: each finds what all queries of some heads find.
+    """
+
+    def mine(self, time: int) -> slice:
+        """The slice of so much time that is computed here."""
+        ...
+
+    def to_heads(
+        self, q_BTNH: Tensor, k_BTKH: Tensor, v_BTKH: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """All heads in a slice of time -> some heads in the whole of it."""
+        ...
+
+    def to_time(self, y_BTNH: Tensor) -> Tensor:
+        """Some heads in the whole time -> all heads in a slice of it."""
+        ...
 
 
 def takes_products(time: int, like: Tensor) -> bool:

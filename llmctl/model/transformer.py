@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmctl.model.attention import Mask, attend, positions_within, row_mask
+from llmctl.model.attention import Mask, Slices, attend, positions_within, row_mask
 from llmctl.model.cache import KVCache
 from llmctl.shapes import GATED, Shape
 
@@ -35,6 +35,7 @@ class View(NamedTuple):
     mask: Mask | None
     is_causal: bool
     cache: KVCache | None
+    slices: Slices | None = None
 
 
 class HeadNorm(nn.Module):
@@ -79,11 +80,16 @@ class Attention(nn.Module):
         if view.cos_T1H is not None and view.sin_T1H is not None:
             qk_BTMH = rotated(qk_BTMH, view.cos_T1H, view.sin_T1H)
         q_BTNH, k_BTKH = qk_BTMH.split(self.heads, dim=-2)
+        if view.slices is not None:
+            q_BTNH, k_BTKH, v_BTKH = view.slices.to_heads(q_BTNH, k_BTKH, v_BTKH)
         k_BKSH, v_BKSH = k_BTKH.transpose(1, 2), v_BTKH.transpose(1, 2)
         if view.cache is not None:
             k_BKSH, v_BKSH = view.cache.append(self.layer, k_BKSH, v_BKSH)
         y_BNTH = attend(q_BTNH.transpose(1, 2), k_BKSH, v_BKSH, view.mask, is_causal=view.is_causal)
-        return self.out(y_BNTH.transpose(1, 2).flatten(-2))
+        y_BTNH = y_BNTH.transpose(1, 2)
+        if view.slices is not None:
+            y_BTNH = view.slices.to_time(y_BTNH)
+        return self.out(y_BTNH.flatten(-2))
 
 
 class Gated(nn.Module):
@@ -177,15 +183,19 @@ class Transformer(nn.Module):
         *,
         segments_BT: Tensor | None = None,
         cache: KVCache | None = None,
+        slices: Slices | None = None,
     ) -> Tensor:
         """The states (B, T, D) after the last norm.
 
         A token sees those before it in its row and, given `segments_BT`, only those of its own
         segment; segments are numbered in the order in which they stand. With a `cache` the ids go
-        on from what it holds, and it holds them too afterwards. Both at once make no sense.
+        on from what it holds, and it holds them too afterwards. Both at once make no sense. With
+        `slices` the ids are whole rows, and the states those of one slice of their time.
         """
         time = ids_BT.shape[1]
-        view, positions = self._view(time, segments_BT, cache)
+        view, positions = self._view(time, segments_BT, cache, slices)
+        if slices is not None:
+            ids_BT = ids_BT[:, slices.mine(time)]
         x_BTD = self._embedded(ids_BT, positions)
         for block in self.blocks:
             x_BTD = block(x_BTD, view)
@@ -241,7 +251,11 @@ class Transformer(nn.Module):
                 yield name, value.normal_(0.0, std, generator=generator)
 
     def _view(
-        self, time: int, segments_BT: Tensor | None, cache: KVCache | None
+        self,
+        time: int,
+        segments_BT: Tensor | None,
+        cache: KVCache | None,
+        slices: Slices | None = None,
     ) -> tuple[View, slice | Tensor]:
         like = self.embedding.weight
         if cache is not None:
@@ -253,10 +267,13 @@ class Transformer(nn.Module):
             if segments_BT is not None and self.positions is not None:
                 positions = positions_within(segments_BT)
             mask = row_mask(time, self.shape, segments_BT, like)
+        if slices is not None:
+            mine = slices.mine(time)
+            positions = mine if isinstance(positions, slice) else positions[:, mine]
         cos = sin = None
         if self.shape.position == "rope":
             cos, sin = rotation(positions, self.shape, like=like)
-        return View(cos, sin, mask, mask is None and time > 1, cache), positions
+        return View(cos, sin, mask, mask is None and time > 1, cache, slices), positions
 
 
 def norm(shape: Shape) -> nn.Module:

@@ -155,6 +155,12 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     reading = _reading(config, workspace)
     name = config.name or (f"{reading.base_name}-more" if reading.base else "base")
     shape = _shape(config, reading)
+    config.devices.check_slices(
+        config.devices.total if world.is_alone else world.size,
+        heads=shape.num_heads,
+        kv_heads=shape.num_kv_heads,
+        context=_context(config, shape),
+    )
     if config.dry_run:
         return _plan(config, reading, shape, name)
     settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
@@ -167,6 +173,7 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     if world.is_alone and config.devices.total > 1:
         # The first of the processes has told all there is to tell.
         return _launched(config, workspace, name)
+    world = replace(world, slices=config.devices.context_parallel)
     artifact = _trained(config, workspace, reading, shape, name, world)
     if artifact is None:
         return {}
@@ -437,6 +444,11 @@ def _guess_rate(shape: Any, flops_per_second: float) -> float:
     return 0.4 * flops_per_second / shape.flops_per_token(shape.context)
 
 
+def _context(config: Pretrain, shape: Any) -> int:
+    """The length of a row, which may be shorter than what a base could see."""
+    return min(config.context or shape.context, shape.context)
+
+
 def _recipe(config: Pretrain, shape: Any, reading: _Reading, rate: float) -> Any:
     from llmctl.train.recipe import Budget, derive
 
@@ -446,10 +458,8 @@ def _recipe(config: Pretrain, shape: Any, reading: _Reading, rate: float) -> Any
         seconds=None if config.minutes is None else 60 * config.minutes,
         tokens_per_second=rate,
     )
-    # A row may be shorter than what a base could see.
-    context = min(config.context or shape.context, shape.context)
     recipe = derive(
-        replace(shape, context=context),
+        replace(shape, context=_context(config, shape)),
         budget,
         text_tokens=reading.train_tokens,
         optimizer=config.optimizer,
@@ -517,7 +527,8 @@ def _many(config: Pretrain, shape: Any, recipe: Any) -> dict[str, Any]:
     if total == 1 and config.devices.parallel == "auto":
         return {}
     # More GPUs than a machine has are thought of as machines of eight.
-    world = World(size=total, local_size=math.gcd(here, 8) if here > 8 else here)
+    machine = math.gcd(here, 8) if here > 8 else here
+    world = World(size=total, local_size=machine, slices=config.devices.context_parallel)
     settings = Settings(**_chosen(config, Settings))
     return imagine(shape, recipe, settings, world)
 

@@ -85,20 +85,21 @@ def score(
     most: int | None = None,
     world: World = ALONE,
 ) -> Score:
-    """Score batches, all or the first `most`; the ranks of a world take turns.
+    """Score batches, all or the first `most`; the teams of a world take turns.
 
-    The same bits however many they are: a batch's nats are a number by themselves.
+    The same bits however many they are: a batch's nats are a number by themselves. But for rows
+    in slices: there they are as many as there are slices.
     """
     device = next(model.parameters()).device
     rows = islice(batches, most)
     nats, targets = [], 0
-    while turn := list(islice(rows, world.size)):
-        # A rank without a batch of its own computes the first: where the model lies over the
+    while turn := list(islice(rows, world.teams)):
+        # A team without a batch of its own computes the first: where the model lies over the
         # ranks, all must take part.
-        mine = turn[world.rank] if world.rank < len(turn) else turn[0]
+        mine = turn[world.team] if world.team < len(turn) else turn[0]
         nats.append(torch.tensor([float(objective(model, mine.to(device)))], dtype=torch.float64))
         targets += sum(batch.trained for batch in turn)
-        if len(turn) < world.size and world.rank >= len(turn):
+        if world.team >= len(turn):
             nats[-1].zero_()
         world.doing(f"scores held-out text, {targets:,} tokens so far")
     # By turns and within a turn by ranks is the order of the batches.

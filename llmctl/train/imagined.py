@@ -5,10 +5,11 @@ that is really laid out, without memory, over ranks that nobody is.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from llmctl.devices import unshared
 from llmctl.model.transformer import Transformer
 from llmctl.registry import load
 from llmctl.shapes import Shape
@@ -38,7 +39,7 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
     )
     layout = job.layout(room)
     kind = "ddp" if layout.kind == "alone" else layout.kind
-    rows = -(-recipe.rows // world.size)
+    rows = -(-recipe.rows // world.teams)
     micro = min(rows, settings.micro_rows or rows)
     while micro > 1 and settings.micro_rows is None and job.memory(kind, micro).total > room:
         micro = micro // 2
@@ -52,15 +53,21 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
         "memory_per_rank": need.to_dict(),
         "fits": need.total <= room,
     }
+    if need.total > room:
+        plan |= _hint(job, kind, room)
     micro_batches = -(-rows // micro)
     is_muon = recipe.optimizer == "muon"
     if not layout.is_sharded:
         sent = {"all-reduce": 1} | ({"all-gather": _shapes(shape)} if is_muon else {})
+        if world.slices > 1:
+            # There and back, in both directions of a step; once more where all is computed again.
+            trades = 4 if settings.recompute == "none" else 6
+            sent["all-to-all"] = trades * shape.num_layers * micro_batches
         return plan | {"parameters_per_rank": shape.parameters, "collectives_per_step": sent}
     rehearse: Any = load("llmctl.train.distributed.rehearsal:rehearse")
     seen = rehearse(
         replace(shape, context=recipe.context),
-        ranks=world.size,
+        world,
         each=layout.each(world),
         micro_batches=micro_batches,
         muon=is_muon,
@@ -70,6 +77,20 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
         "parameters_per_rank": seen.parameters,
         "collectives_per_step": dict(seen.collectives),
     }
+
+
+def _hint(job: Job, kind: Literal["ddp", "fsdp", "hsdp"], room: float) -> dict[str, str]:
+    """What would make a row fit that does not: the fewest ranks that could share it."""
+    shape, context = job.shape, job.recipe.context
+    for slices in range(job.world.slices + 1, job.world.size + 1):
+        heads = {"heads": shape.num_heads, "kv_heads": shape.num_kv_heads}
+        if unshared(slices, job.world.size, **heads, context=context):
+            continue
+        need = replace(job, world=replace(job.world, slices=slices)).memory(kind).total
+        if need <= room:
+            told = f"a row of {context:,} tokens fits with `--context-parallel {slices}`"
+            return {"hint": f"{told}: {need / 1e9:.3g} GB"}
+    return {}
 
 
 def _shapes(shape: Shape) -> int:

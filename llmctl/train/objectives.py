@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from llmctl.data.batches import IGNORED, Batch
 from llmctl.data.class_batches import ClassBatch
+from llmctl.model.attention import Slices
 from llmctl.model.classifier import Classifier
 from llmctl.model.transformer import Transformer
 
@@ -36,13 +37,16 @@ class Objective(Protocol):
         ...
 
 
-def next_token(model: Transformer, batch: Batch) -> Tensor:
-    """The cross-entropy of every next token, in nats, summed."""
-    hidden_BTD = model.hidden(batch.inputs_BT, segments_BT=batch.segments_BT)
-    hidden_ND, targets_N = hidden_BTD.flatten(0, 1), batch.targets_BT.flatten()
+def next_token(model: Transformer, batch: Batch, slices: Slices | None = None) -> Tensor:
+    """The cross-entropy of every next token, in nats, summed; with `slices`, of one of them."""
+    hidden_BTD = model.hidden(batch.inputs_BT, segments_BT=batch.segments_BT, slices=slices)
+    targets_BT = batch.targets_BT
+    if slices is not None:
+        targets_BT = targets_BT[:, slices.mine(targets_BT.shape[1])]
+    hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets_BT.flatten()
     # The head is half of the work of a small model with a large vocabulary, and questions, like
     # padding, need none of it.
-    if batch.trained < MOST_TRAINED * len(targets_N):
+    if batch.trained < MOST_TRAINED * batch.targets_BT.numel():
         is_trained_N = targets_N != IGNORED
         hidden_ND, targets_N = hidden_ND[is_trained_N], targets_N[is_trained_N]
     return head_cross_entropy(hidden_ND, model.head_weight, targets_N)

@@ -3,6 +3,7 @@
 The one place where the parts of pretraining meet. Receives paths, never artifact names.
 """
 
+import functools
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from llmctl.data.mixture import MixedBatches
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.errors import ConfigError
 from llmctl.model.checkpoint import SpecialIds, load_model, outward, save_model
-from llmctl.registry import look_up
+from llmctl.registry import load, look_up
 from llmctl.shapes import Shape
 from llmctl.train.checkpoint import ModelForm
 from llmctl.train.distributed.world import ALONE, World
@@ -26,7 +27,7 @@ from llmctl.train.evaluation import DomainScore, DomainScores, score
 from llmctl.train.layout import Laid, Layout, Parallel, choose, lay
 from llmctl.train.machine import Machine, memory_bytes
 from llmctl.train.meter import Meter, Minutes
-from llmctl.train.objectives import next_token
+from llmctl.train.objectives import Objective, next_token
 from llmctl.train.optimizers import OPTIMIZERS
 from llmctl.train.probe import first_guess, fitting_rows
 from llmctl.train.recipe import Recipe
@@ -108,6 +109,7 @@ class Job:
                 parallel=parallel,
                 each=each if world.size % each == 0 else world.size,
                 offload=settings.cpu_offload and parallel != "ddp",
+                slices=world.slices,
             ),
             precision="bf16" if self.machine.dtype == torch.bfloat16 else "float32",
             optimizer=self.recipe.optimizer,
@@ -223,7 +225,7 @@ class Pretraining:
         build = look_up(OPTIMIZERS, recipe.optimizer, kind="optimizer", group="optimizers")
         trainer = Trainer(
             model,
-            next_token,
+            self._objective(),
             self.batches,
             masters=masters,
             optimizers=build(masters.masters, recipe.rates, dtype, spread),
@@ -244,25 +246,35 @@ class Pretraining:
             fitting_rows(trainer, shape, self.batches.batch(0))
         return trainer
 
+    def _objective(self) -> Objective:
+        world = self.job.world
+        if world.slices == 1:
+            return next_token
+        team: Any = load("llmctl.train.distributed.slices:Team")
+        return functools.partial(next_token, slices=team(world, self.job.machine.device))
+
     def _micro_rows(self) -> int:
-        rows, settings, ranks = self.job.recipe.rows, self.job.settings, self.job.world.size
-        if rows % ranks:
+        rows, settings, world = self.job.recipe.rows, self.job.settings, self.job.world
+        teams = world.teams
+        if rows % teams:
+            each = f"teams of {world.slices} processes" if world.slices > 1 else "processes"
             raise ConfigError(
-                f"{rows} rows do not divide over {ranks} processes",
-                hint=f"give `--batch {ranks * math.ceil(rows / ranks)}`",
+                f"{rows} rows do not divide over {teams} {each}",
+                hint=f"give `--batch {teams * math.ceil(rows / teams)}`",
             )
         if settings.micro_rows is not None:
-            return min(settings.micro_rows, rows // ranks)
+            return min(settings.micro_rows, rows // teams)
         if settings.deterministic:
             parts = math.gcd(rows, FIXED_MICRO_BATCHES)
-            if parts % ranks:
+            if parts % teams:
                 raise ConfigError(
                     f"`--deterministic` cuts {rows} rows into {parts}, which do not divide over"
-                    f" {ranks} processes",
-                    hint=f"give `--batch {FIXED_MICRO_BATCHES * math.ceil(rows / ranks)}`",
+                    f" {teams} processes",
+                    hint=f"give `--batch {FIXED_MICRO_BATCHES * math.ceil(rows / teams)}`",
                 )
             return rows // parts
-        return first_guess(rows // ranks, self.job.recipe.context, self.job.machine.device)
+        context = self.job.recipe.context // world.slices
+        return first_guess(rows // teams, context, self.job.machine.device)
 
     def _fixed_eval(self) -> int | None:
         """Deterministic runs evaluate by the step, not by the clock."""
@@ -307,7 +319,7 @@ class Pretraining:
             stream, context=context, rows=rows, end_of_text=self.tokenizer.eos_id
         )
         most = max(1, most // (rows * context))
-        found = score(self.model, next_token, batches, most=most, world=self.job.world)
+        found = score(self.model, self.trainer.objective, batches, most=most, world=self.job.world)
         text_bytes = found.targets * text.held_out_bytes_per_token
         return DomainScore(text.name, text.weight, found, text_bytes)
 
@@ -370,6 +382,7 @@ class Pretraining:
             "resumed_from": run.resumed_from,
             "world_size": self.job.world.size,
             "parallel": self.layout.kind,
+            "context_parallel": self.job.world.slices,
             "goodput": run.goodput.facts(),
         }
 

@@ -35,13 +35,14 @@ def fitting_rows(trainer: Trainer, shape: Shape, longest: StepBatch) -> int:
     while True:
         rows = trainer.micro_rows
         free = trainer.world.least(int(_free_bytes(trainer.device, trainer.world)))
-        need = activation_bytes(shape, rows)
+        need = activation_bytes(shape, rows) / trainer.world.slices
         if need < free / 4 or (need < free and _all_fit(trainer, longest, int(HEADROOM * free))):
             return rows
         if rows == 1:
             raise TrainingError(
                 f"one row of {shape.context:,} tokens does not fit into {free / 1e9:.1f} GB",
-                hint="choose a smaller model or `--context`",
+                hint="choose a smaller model or `--context`, or let several devices share it:"
+                " `--context-parallel`",
             )
         trainer.micro_rows = rows // 2
         logger.warning("%d rows do not fit into memory; trying %d", rows, trainer.micro_rows)
@@ -68,11 +69,11 @@ def _free_bytes(device: torch.device, world: World) -> float:
 def _all_fit(trainer: Trainer, longest: StepBatch, spare: int) -> bool:
     """Whether a step goes through on every rank.
 
-    Where ranks hold parts of the model, one that ran out of memory would leave the others waiting
-    in the middle of a step: there the estimate alone decides.
+    Where ranks hold parts of the model or of a row, one that ran out of memory would leave the
+    others waiting in the middle of a step: there the estimate alone decides.
     """
     world = trainer.world
-    if trainer.masters.is_sharded and not world.is_alone:
+    if (trainer.masters.is_sharded and not world.is_alone) or world.slices > 1:
         return True
     (is_too_much,) = world.any(not _fits(trainer, longest, spare))
     return not is_too_much
@@ -83,7 +84,7 @@ def _fits(trainer: Trainer, longest: StepBatch, spare: int) -> bool:
     try:
         ballast = torch.empty(spare, dtype=torch.uint8, device=trainer.device)
         # Two micro-batches: from the second on, the sum of the first is held beside.
-        trainer.accumulate(longest.micro(0, 2 * trainer.micro_rows * trainer.world.size))
+        trainer.accumulate(longest.micro(0, 2 * trainer.micro_rows * trainer.world.teams))
         del ballast
     except torch.OutOfMemoryError:
         return False

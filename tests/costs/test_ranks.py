@@ -1,20 +1,35 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from llmctl.costs.memory import Layout, memory
 from llmctl.costs.network import from_shape
 from llmctl.costs.ranks import FLOAT, Ranks, layer_values, rank_memory
 from llmctl.data.batches import Batch
 from llmctl.errors import ConfigError
+from llmctl.model.attention import Slices
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.shapes import Shape, Size, named_shape, shape_of
+from llmctl.train.distributed.slices import Team
+from llmctl.train.distributed.world import World
 from llmctl.train.objectives import next_token
 
 SHAPE = named_shape("175b", vocab_size=50257)
 CONTEXT = 640
 
 
-def kept_bytes(model: Transformer) -> int:
+@pytest.fixture
+def nobody() -> Iterator[World]:
+    """This process among two that share a row, of whom the other is nobody: nothing is sent."""
+    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    yield World(size=2, slices=2)
+    dist.destroy_process_group()
+
+
+def kept_bytes(model: Transformer, slices: Slices | None = None) -> int:
     """What autograd keeps of a row between forward and backward, weights left out."""
     known = {one.untyped_storage().data_ptr() for one in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
@@ -26,7 +41,7 @@ def kept_bytes(model: Transformer) -> int:
 
     ids = torch.arange(CONTEXT + 1).remainder(model.shape.vocab_size)[None]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        next_token(model, Batch(ids[:, :-1], ids[:, 1:], None, CONTEXT))
+        next_token(model, Batch(ids[:, :-1], ids[:, 1:], None, CONTEXT), slices)
     return sum(one.untyped_storage().nbytes() for one in kept.values())
 
 
@@ -43,6 +58,27 @@ def test_a_layer_keeps_what_autograd_keeps(family: str):
     # On a CPU an RMS norm is not fused, and keeps what it gave before the gain as well.
     unfused = 2 * shape.width if shape.norm == "rms" else 0
     assert measured == pytest.approx(layer_values(shape) + unfused, rel=0.01)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_a_layer_of_a_slice_keeps_what_autograd_keeps(nobody: World, family: str):
+    team = Team(nobody, torch.device("cpu"))
+    two, four = (kept_bytes(fresh(small_shape(family, depth), 0), team) for depth in (2, 4))
+    shape = small_shape(family, 2)
+    measured = (four - two) / 2 / (CONTEXT / 2) / FLOAT
+
+    unfused = 2 * shape.width if shape.norm == "rms" else 0
+    assert measured == pytest.approx(layer_values(shape, slices=2) + unfused, rel=0.01)
+
+
+def test_ranks_that_share_a_row_divide_what_it_keeps():
+    over = [
+        rank_memory(SHAPE, Ranks(world_size=64, parallel="fsdp", slices=slices))
+        for slices in (1, 8)
+    ]
+
+    assert over[1].activations == pytest.approx(over[0].activations / 8, rel=0.1)
+    assert over[1].parameters == over[0].parameters
 
 
 def test_states_of_one_rank_are_masters_sums_and_averages():
@@ -112,6 +148,7 @@ def test_the_estimate_of_anybodys_training_has_the_same_states_but_for_float32_g
 
 @pytest.mark.parametrize("wrong", [
     {"world_size": 0}, {"world_size": 12, "parallel": "hsdp"}, {"offload": True}, {"each": 0},
+    {"world_size": 6, "slices": 4},
 ])  # fmt: skip
 def test_ranks_that_cannot_be_are_refused(wrong: dict[str, object]):
     with pytest.raises(ConfigError):

@@ -7,6 +7,8 @@ import pytest
 from llmctl.cli.main import main
 from llmctl.shapes import named_shape
 from llmctl.train.distributed.rehearsal import rehearse
+from llmctl.train.distributed.world import World
+from llmctl.train.recompute import Recompute
 from llmctl.workspace import Workspace
 
 SHAPE = named_shape("nano", vocab_size=512, num_layers=5, context=64)
@@ -14,24 +16,51 @@ SHAPE = named_shape("nano", vocab_size=512, num_layers=5, context=64)
 
 @pytest.mark.parametrize(("ranks", "each"), [(8, 8), (16, 4)])
 def test_rows_over_ranks_add_up_to_the_model(ranks: int, each: int) -> None:
-    seen = rehearse(SHAPE, ranks=ranks, each=each, micro_batches=1, muon=False, how="none")
+    seen = rehearse(SHAPE, World(size=ranks), each=each, micro_batches=1, muon=False, how="none")
 
     # The last rank may have fewer rows than the first, never more.
     assert SHAPE.parameters <= seen.parameters * each < 1.02 * SHAPE.parameters
 
 
 def test_a_step_gathers_every_block_twice_and_sums_it_once() -> None:
-    seen = rehearse(SHAPE, ranks=8, each=8, micro_batches=3, muon=True, how="full")
+    seen = rehearse(SHAPE, World(size=8), each=8, micro_batches=3, muon=True, how="full")
 
-    blocks_and_the_rest = SHAPE.num_layers + 1
-    assert seen.collectives["all-gather"] == 3 * 2 * blocks_and_the_rest
-    assert seen.collectives["reduce-scatter"] == 3 * blocks_and_the_rest
+    # What lies outside the blocks stays where it is until the backward pass is through.
+    assert seen.collectives["all-gather"] == 3 * (2 * SHAPE.num_layers + 1)
+    assert seen.collectives["reduce-scatter"] == 3 * (SHAPE.num_layers + 1)
 
 
 def test_replicas_of_rows_are_summed_over_machines_as_well() -> None:
-    seen = rehearse(SHAPE, ranks=16, each=4, micro_batches=1, muon=False, how="none")
+    seen = rehearse(SHAPE, World(size=16), each=4, micro_batches=1, muon=False, how="none")
 
     assert seen.collectives["all-reduce"] == SHAPE.num_layers + 1 + 1
+
+
+@pytest.mark.parametrize(("how", "trades"), [("none", 4), ("selective", 6), ("full", 6)])
+def test_ranks_that_share_a_row_trade_heads_for_time_and_back_in_every_block(
+    how: Recompute, trades: int
+) -> None:
+    world = World(size=8, slices=2)
+    seen = rehearse(SHAPE, world, each=8, micro_batches=3, muon=False, how=how)
+
+    assert seen.collectives["all-to-all"] == 3 * trades * SHAPE.num_layers
+
+
+def test_a_row_that_does_not_fit_is_told_how_many_could_share_it(
+    tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ["--workspace", str(tiny_workspace.root), "--name", "long", "--dry-run", "--json"]
+    long = ["--size", "xl", "--context", "131072", "--gpus", "64", *here]
+
+    plans = []
+    for more in ([], ["--context-parallel", "8"]):
+        assert main(["pretrain", *long, *more]) == 0
+        plans.append(json.loads(capsys.readouterr().out)["plan"])
+
+    alone, shared = plans
+    assert not alone["fits"]
+    assert "fits with `--context-parallel" in alone["hint"]
+    assert shared["fits"]
 
 
 @pytest.mark.slow

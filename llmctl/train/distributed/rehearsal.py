@@ -20,6 +20,8 @@ from llmctl.model.transformer import Transformer
 from llmctl.shapes import Shape
 from llmctl.train.distributed.rows import local_part
 from llmctl.train.distributed.sharding import mesh_over, shard
+from llmctl.train.distributed.slices import Team
+from llmctl.train.distributed.world import World
 from llmctl.train.masters import Masters
 from llmctl.train.recompute import Recompute, recompute
 
@@ -27,6 +29,7 @@ NAMES = {
     "_allgather_base_": "all-gather",
     "_reduce_scatter_base_": "reduce-scatter",
     "allreduce_": "all-reduce",
+    "all_to_all_single": "all-to-all",
 }
 
 
@@ -38,15 +41,16 @@ class Rehearsal(NamedTuple):
 
 
 def rehearse(
-    shape: Shape, *, ranks: int, each: int, micro_batches: int, muon: bool, how: Recompute
+    shape: Shape, world: World, *, each: int, micro_batches: int, muon: bool, how: Recompute
 ) -> Rehearsal:
-    """A shape in rows over `each` of so many ranks: what one holds, what a step sends.
+    """A shape in rows over `each` of a world's ranks: what one holds, what a step sends.
 
     Blocks are alike, so that one and two of them tell what all hold and send.
     """
-    with _imagined(ranks, each) as mesh:
+    with _imagined(world, each) as (mesh, team):
         first, second = (
-            _seen(dataclasses.replace(shape, num_layers=layers), mesh, how) for layers in (1, 2)
+            _seen(dataclasses.replace(shape, num_layers=layers), mesh, team, how)
+            for layers in (1, 2)
         )
     more = shape.num_layers - 1
 
@@ -60,25 +64,26 @@ def rehearse(
     # The loss and the gradient's length.
     sent["all-reduce"] = sent.get("all-reduce", 0) + 1
     if muon:
-        sent["all-to-all"] = 2 * _rounds(shape, each)
+        sent["all-to-all"] = sent.get("all-to-all", 0) + 2 * _rounds(shape, each)
     return Rehearsal(of_all(first.parameters, second.parameters), sent)
 
 
 @contextlib.contextmanager
-def _imagined(ranks: int, each: int) -> Iterator[Any]:
-    """A mesh of so many ranks, of which this is the first and the others are nobody."""
-    dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
+def _imagined(world: World, each: int) -> Iterator[tuple[Any, Team | None]]:
+    """A mesh of a world's ranks, of which this is the first and the others are nobody; its team."""
+    dist.init_process_group("fake", rank=0, world_size=world.size, store=FakeStore())
     try:
-        mesh = mesh_over("cpu", ranks, each)
+        mesh = mesh_over("cpu", world.size, each)
+        team = Team(world, torch.device("cpu")) if world.slices > 1 else None
         # torch warns of views and hooks, neither of which matters to a step that nobody takes.
         with FakeTensorMode(allow_non_fake_inputs=True), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield mesh
+            yield mesh, team
     finally:
         dist.destroy_process_group()
 
 
-def _seen(shape: Shape, mesh: Any, how: Recompute) -> Rehearsal:
+def _seen(shape: Shape, mesh: Any, team: Team | None, how: Recompute) -> Rehearsal:
     """What the first rank holds, and the collectives of one forward and backward pass."""
     with torch.device("meta"):
         model = Transformer(shape)
@@ -87,7 +92,7 @@ def _seen(shape: Shape, mesh: Any, how: Recompute) -> Rehearsal:
     recompute(model, how)
     ids_BT = torch.zeros(1, min(shape.context, 128), dtype=torch.long)
     with CommDebugMode() as seen:
-        model(ids_BT).sum().backward()
+        model.logits(model.hidden(ids_BT, slices=team)).sum().backward()
     counts = {str(op).rpartition(".")[2]: times for op, times in seen.get_comm_counts().items()}
     held = sum(local_part(one).value.numel() for one in model.parameters())
     return Rehearsal(held, {NAMES.get(name, name): times for name, times in counts.items()})

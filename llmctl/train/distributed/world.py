@@ -4,7 +4,8 @@ The only file that reads `RANK` or touches process groups. A run of one process 
 size one, in which every question is answered at once. PyTorch carries the rest: its rendezvous,
 NCCL between GPUs, gloo between CPUs and for the few numbers that steer a run.
 
-    R ranks, each one process; a rank's share of a batch is a block of its rows
+    R ranks, each one process; a rank's share of a batch is a block of its rows, which so many
+    neighbours as there are slices have in common
 """
 
 import contextlib
@@ -60,6 +61,7 @@ NOBODY_WATCHES = Pulse(None, 0)
 class World:
     """This process among those that train together: `rank` of `size`, `local_rank` of its machine.
 
+    So many neighbours as there are `slices` are a team: they compute the same rows together.
     Every rank must ask the same questions in the same order. TrainingError where another rank
     does not answer within the time that `joined` was given.
     """
@@ -70,6 +72,7 @@ class World:
     local_size: int = 1
     _pulse: Pulse = NOBODY_WATCHES
     _group: Any = None
+    slices: int = 1
 
     @property
     def is_alone(self) -> bool:
@@ -81,11 +84,21 @@ class World:
         """Whether this rank speaks, writes and decides for all."""
         return self.rank == 0
 
+    @property
+    def teams(self) -> int:
+        """How many teams there are."""
+        return self.size // self.slices
+
+    @property
+    def team(self) -> int:
+        """Which of them this rank is of."""
+        return self.rank // self.slices
+
     def share(self, rows: int) -> range:
-        """This rank's block of so many rows; the blocks of all ranks are of one size."""
-        assert rows % self.size == 0, "rows must divide over the ranks"
-        each = rows // self.size
-        return range(self.rank * each, (self.rank + 1) * each)
+        """This rank's block of so many rows; the blocks of all teams are of one size."""
+        assert rows % self.teams == 0, "rows must divide over the teams"
+        each = rows // self.teams
+        return range(self.team * each, (self.team + 1) * each)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """For each flag, whether it is true on any rank."""
