@@ -16,8 +16,8 @@ GROUPS = sorted({name.split()[0] for name in ROWS if " " in name})
 PAGES = ["", *ROWS, *GROUPS, *(f"collect {source}" for source in SOURCES)]
 
 ENGINES = {"datasets", "matplotlib", "numpy", "pyarrow", "tokenizers", "torch", "transformers"}
-# Each of these takes about as long as all the rest of a help page.
-SLOW = {"asyncio", "multiprocessing", "pydantic", "rich"}
+# Each of these takes a good part of the time of a help page, or more than all of it.
+SLOW = {"asyncio", "charset_normalizer", "ftfy", "multiprocessing", "pydantic", "rich"}
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ SPENDERS = (
     (500_000_000, "a handful of frontier laboratories"),
     (float("inf"), "nobody has published a run as dear as this"),
 )
-HALVINGS = 40
+HALVINGS = 20  # of nine powers of ten: to a part in 50,000
 
 
 class Affordable(NamedTuple):

@@ -9,8 +9,6 @@ from typing import Any, Self
 from llmctl.config import knob
 from llmctl.data.document import Document, Part, Rejected
 from llmctl.data.fetching.network import Network
-from llmctl.data.formats.encoding import Decoded
-from llmctl.data.formats.mending import mend
 from llmctl.data.formats.passage import Stream, Unreadable
 from llmctl.data.formats.times import utc
 from llmctl.data.sources.given import find_given, is_local, on_disk
@@ -124,7 +122,8 @@ def _document(
     content: bytes, label: str, facts: dict[str, Any], *, url: str, time: str
 ) -> Document | Rejected:
     try:
-        text, flaws = mend("".join(Decoded(Stream(iter([content])))))
+        decoded = load("llmctl.data.formats.encoding:Decoded")(Stream(iter([content])))
+        text, flaws = load("llmctl.data.formats.mending:mend")("".join(decoded))
     except Unreadable as error:
         return Rejected(where=label, reason=error.reason, detail=error.detail, bytes=len(content))
     book = load("llmctl.data.books.etext:strip")(text)

@@ -8,13 +8,16 @@ import ast
 import platform
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageMetadata, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmctl.data.document import Document, Part, Rejected
 from llmctl.data.sources.docstrings import docstrings, prose
+from llmctl.registry import load
+
+if TYPE_CHECKING:
+    from importlib.metadata import PackageMetadata
 
 _LIBRARY = Path(sysconfig.get_path("stdlib"))
 _TOPICS = _LIBRARY / "pydoc_data" / "topics.py"
@@ -64,7 +67,7 @@ def read_prose(room: str, name: str) -> Iterator[Document | Rejected]:
         case "stdlib":
             return _read_modules(_shelf(name), _LIBRARY, _Origin("stdlib", *_PYTHON))
         case _:
-            about = metadata(name)
+            about = load("importlib.metadata:metadata")(name)
             origin = _Origin(
                 f"packages/{name}", _home_page(about), _licence(about), about["Version"]
             )
@@ -163,7 +166,7 @@ def _sources(tops: Iterable[Path]) -> list[Path]:
     return found
 
 
-def _licence(about: PackageMetadata) -> str:
+def _licence(about: "PackageMetadata") -> str:
     """What a package says of its licence; metadata has had three places for it."""
     classified = [each for each in _field(about, "Classifier") if each.startswith("License ::")]
     stated = [*_field(about, "License-Expression"), *_field(about, "License")]
@@ -171,11 +174,11 @@ def _licence(about: PackageMetadata) -> str:
     return next(text for text in [*stated, *named, "unknown"] if text and "\n" not in text)
 
 
-def _home_page(about: PackageMetadata) -> str:
+def _home_page(about: "PackageMetadata") -> str:
     links = (link.split(", ", 1) for link in _field(about, "Project-URL"))
     linked = [url for label, url in links if label.lower() in ("homepage", "source")]
     return [*_field(about, "Home-page"), *linked, f"pypi:{about['Name']}"][0]
 
 
-def _field(about: PackageMetadata, name: str) -> list[str]:
+def _field(about: "PackageMetadata", name: str) -> list[str]:
     return about.get_all(name) or []
