@@ -17,6 +17,7 @@ import torch
 
 from llmctl.evals.finding import Finding
 from llmctl.figures import rate, size
+from llmctl.model.device import BFLOAT16_CAPABILITY, FLOAT8_CAPABILITY
 from llmctl.train.meter import copy_rate, matmul_rate
 
 WIDTH, SECONDS = 1024, 0.5
@@ -109,8 +110,11 @@ def gpus() -> Iterator[Finding]:
     for number in range(count):
         about = torch.cuda.get_device_properties(number)
         capability = (about.major, about.minor)
-        # Tensor cores: bfloat16 since Ampere, eight bits since Ada.
-        types = {"bf16": capability >= (8, 0), "fp8": capability >= (8, 9)}
+        # Of tensor cores.
+        types = {
+            "bf16": capability >= BFLOAT16_CAPABILITY,
+            "fp8": capability >= FLOAT8_CAPABILITY,
+        }
         told = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in types.items())
         value = f"{about.name}, {size(about.total_memory)}, {about.major}.{about.minor}, {told}"
         facts = {"name": about.name, "bytes": about.total_memory, "capability": capability} | types

@@ -118,8 +118,8 @@ class Pretrain:
         False, help="Look closely at three steps: where time goes, on a GPU memory too",
         panel="Output", rare=True, identity=False,
     )  # fmt: skip
-    precision: Literal["auto", "bf16", "float32"] = knob(
-        "auto", help="What to compute in; auto measures", panel="Machine"
+    precision: Literal["auto", "bf16", "fp8", "float32"] = knob(
+        "auto", help="What to compute in; auto measures, fp8 is for new GPUs", panel="Machine"
     )
     compile: Literal["auto", "on", "off"] = knob(
         "auto", help="Compile the model; auto where it pays", panel="Machine", rare=True
@@ -197,8 +197,10 @@ def _trained(
     """The model; None on a rank that does not lead."""
     from llmctl.model.device import pick_device
     from llmctl.train.distributed.world import joined
+    from llmctl.train.machine import check_precision
 
     earlier = None if config.force else _earlier(workspace, name)
+    check_precision(config.device, config.precision)
     device, patience = pick_device(config.device), config.devices.patience
     with (
         joined(world, device=device, patience=patience),

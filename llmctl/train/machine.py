@@ -1,13 +1,12 @@
 """Where a run computes, in what, and how fast products are there."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import psutil
 import torch
 
 from llmctl.errors import ConfigError
-from llmctl.model.device import pick_device, pick_dtype
+from llmctl.model.device import Precision, has_float8, pick_device, pick_dtype
 from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.meter import matmul_rate
 
@@ -23,21 +22,40 @@ def memory_bytes(device: torch.device, world: World) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where and in what the model computes, and how fast products are there (FLOP/s)."""
+    """Where and in what the model computes, and how fast products are there (FLOP/s).
+
+    With `float8` linear layers multiply in eight bits; the rate is that of `dtype` all the same.
+    """
 
     device: torch.device
     dtype: torch.dtype
     ceiling: float
+    float8: bool = False
 
     @property
     def type_name(self) -> str:
-        """`float32` or `bfloat16`."""
-        return _name(self.dtype)
+        """`float32`, `bfloat16` or `float8`."""
+        return "float8" if self.float8 else _name(self.dtype)
+
+
+def check_precision(device: str, precision: Precision) -> None:
+    """Raise ConfigError where a device that was not named cannot multiply so.
+
+    A CPU that was named does it all the same: slowly, but with the numbers that a GPU would have.
+    """
+    place = pick_device(device)
+    if precision != "fp8" or has_float8(place) or (place.type == "cpu" and device == "cpu"):
+        return
+    trial = "" if place.type == "cuda" else ", or give `--device cpu` to try it out, slowly"
+    raise ConfigError(
+        f"`--precision fp8` is for GPUs since Ada and Hopper; {place.type} does not multiply in it",
+        hint=f"leave it out: `auto` finds what is fastest{trial}",
+    )
 
 
 def find_machine(
     device: str,
-    precision: Literal["auto", "bf16", "float32"],
+    precision: Precision,
     *,
     deterministic: bool = False,
     width: int,
@@ -48,7 +66,7 @@ def find_machine(
     All ranks of a world take the type that the first one picks.
     """
     if deterministic:
-        if precision == "bf16":
+        if precision not in ("auto", "float32"):
             raise ConfigError(
                 "`--deterministic` computes in float32", hint="leave `--precision` out"
             )
@@ -60,7 +78,8 @@ def find_machine(
         if place.type == "cuda":
             place = torch.device("cuda", world.local_rank)
         dtype = FLOATS[world.told_by_first(_name(pick_dtype(place, precision)))]
-    return Machine(place, dtype, matmul_rate(place, dtype, width=width, seconds=CEILING_SECONDS))
+    ceiling = matmul_rate(place, dtype, width=width, seconds=CEILING_SECONDS)
+    return Machine(place, dtype, ceiling, float8=precision == "fp8")
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -19,6 +19,8 @@ from llmctl.data.mixture import MixedBatches
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.errors import ConfigError
 from llmctl.model.checkpoint import SpecialIds, load_model, outward, save_model
+from llmctl.model.device import Precision
+from llmctl.model.float8 import compute_in_float8
 from llmctl.registry import load, look_up
 from llmctl.shapes import Shape
 from llmctl.train.checkpoint import ModelForm
@@ -52,7 +54,7 @@ class Settings:
     """How to run what the recipe says, on the machine at hand."""
 
     device: str = "auto"
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    precision: Precision = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     seed: int = 0
@@ -215,6 +217,8 @@ class Pretraining:
         if job.base is not None:
             weights = load_model(job.base, dtype=torch.float32).state_dict()
         laid = lay(self.layout, job.world, job.shape, job.machine, weights=weights)
+        if job.machine.float8:
+            compute_in_float8(laid.model.blocks)
         recompute(laid.model, job.settings.recompute)
         return laid
 
