@@ -167,6 +167,17 @@ def test_old_prices_are_told_but_not_for_a_year_that_has_passed(
     assert not any("prices older" in note for note in then)
 
 
+def test_each_price_of_the_bill_has_a_date_and_a_given_one_has_none(
+    capsys: pytest.CaptureFixture[str],
+):
+    told = asked(capsys, "estimate-cost", "--params", "7b", "--label", "written", "--price", "2")
+
+    bill = {line["name"]: line["source"] for line in told["bill"]}
+    assert bill.pop("final run, rented") == "rent: given"
+    listed = [bill[name] for name in ("storage", "network", "labelling", "or 16 GPUs bought")]
+    assert all(re.search(r"\(20\d\d(-\d\d)?\)", source) for source in listed)
+
+
 def test_an_api_is_paid_by_the_token_and_owns_no_machines(capsys: pytest.CaptureFixture[str]):
     told = asked(capsys, "estimate-cost", "--model", "llama-3-8b", "--stage", "api")
 

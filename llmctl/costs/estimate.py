@@ -22,7 +22,7 @@ from llmctl.costs.memory import (
     tightest_layout,
 )
 from llmctl.costs.network import Network
-from llmctl.costs.prices import Price, Prices, Tier
+from llmctl.costs.prices import Prices, Tier
 from llmctl.costs.profiles import Setting, profile
 from llmctl.costs.quantity import Quantity, around, exact
 from llmctl.costs.step_time import slowdown, step_time
@@ -85,7 +85,7 @@ class Estimate(NamedTuple):
     layout: Layout | None
     memory: Memory
     figures: dict[str, Quantity]
-    rent: Price
+    rent: Quantity
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _layout(plan: Plan, gpus: int, adapter: float) -> tuple[Layout | None, Layou
 
 
 def _figures(
-    plan: Plan, work: Flops, gpus: int, hours: Quantity, need: Memory, rent: Price
+    plan: Plan, work: Flops, gpus: int, hours: Quantity, need: Memory, rent: Quantity
 ) -> dict[str, Quantity]:
     per_parameter = work.per_parameter
     kilowatt_hours = energy(hours, plan.chip, plan.pue)
@@ -170,10 +170,10 @@ def _figures(
         "days": hours.scaled(1 / gpus / 24, unit="days", formula=f"GPU-hours / {gpus:,} / 24"),
         "gpus": exact(gpus, "GPUs", _why_so_many(plan), plan.chip.name),
         "cost_usd": hours.times(
-            rent.quantity,
+            rent,
             unit="USD",
-            formula=f"GPU-hours x {rent.quantity.mid:g} USD",
-            source=f"rent: {rent.quantity.source} ({rent.date})",
+            formula=f"GPU-hours x {rent.mid:g} USD",
+            source=f"rent: {rent.source}",
         ),
         "energy_kwh": kilowatt_hours,
         "tco2e": carbon(kilowatt_hours, country(plan.country)),
@@ -197,8 +197,7 @@ def api_price(plan: Plan, prices: Prices) -> Quantity:
             raise ConfigError(f"no API `{plan.api}` is listed", hint=suggest(plan.api, listed))
         chosen = listed[wanted[0]]
         formula = f"{millions:,.3g} M training tokens x {chosen.quantity.mid:g} USD ({wanted[0]})"
-        source = f"{chosen.quantity.source} ({chosen.date})"
-        return chosen.quantity.scaled(millions, unit="USD", formula=formula, source=source)
+        return chosen.quantity.scaled(millions, unit="USD", formula=formula)
     each = sorted(price.quantity.mid for price in listed.values())
     mid = each[len(each) // 2]
     formula = f"{millions:,.3g} M training tokens x {mid:g} USD, the middle of {len(each)} APIs"
@@ -376,10 +375,10 @@ def _gpu_hours(plan: Plan, work: Flops, rate: Rate) -> Quantity:
     return around(hours, rate.spread * doubt, "GPU-hours", formula=formula, source=source)
 
 
-def _rent(plan: Plan, prices: Prices) -> Price:
+def _rent(plan: Plan, prices: Prices) -> Quantity:
     if plan.price is not None:
-        return Price(exact(plan.price, "USD/GPU-hour", "given", "given"), "9999-12")
-    return prices.rent(plan.chip, year=plan.year).at(plan.tier)
+        return exact(plan.price, "USD/GPU-hour", "given", "given")
+    return prices.rent(plan.chip, year=plan.year).at(plan.tier).quantity
 
 
 def _notes(plan: Plan, rate: Rate, need: Memory):

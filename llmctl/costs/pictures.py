@@ -134,4 +134,4 @@ def _cost(result: Estimate, parameters: float, tokens: float) -> float:
     )
     rate = throughput.for_stage(rate, plan.stage)
     hours = work.model / rate.flops_per_second / 3600
-    return hours * result.rent.quantity.mid
+    return hours * result.rent.mid

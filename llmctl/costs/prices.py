@@ -4,6 +4,7 @@ A row is `kind,item,low,mid,high,unit,date,source`; a file of such rows replaces
 """
 
 import datetime
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,6 +34,8 @@ class Price(NamedTuple):
     @property
     def read_on(self) -> datetime.date:
         """The last day that the date may mean."""
+        if not re.fullmatch(r"\d{4}(-\d\d){0,2}", self.date):
+            raise ValueError(f"`{self.date}` is no date")
         parts = [int(part) for part in self.date.split("-")]
         if len(parts) == 3:
             return datetime.date(*parts)
@@ -120,8 +123,8 @@ class Prices:
 
 def _price(row: Row) -> Price:
     low, mid, high = (float(row[one]) for one in ("low", "mid", "high"))
-    formula = f"{row['item']}, {row['date']}"
-    return Price(Quantity(low, mid, high, row["unit"], formula, row["source"]), row["date"])
+    source = f"{row['source']} ({row['date']})"
+    return Price(Quantity(low, mid, high, row["unit"], row["item"], source), row["date"])
 
 
 def _checked(file: Path) -> list[Row]:

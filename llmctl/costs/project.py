@@ -111,7 +111,7 @@ def _bought(estimate: Estimate, prices: Prices) -> tuple[Quantity, Quantity] | N
     if price is None:
         return None
     gpu = price.quantity
-    source = f"{gpu.source}, {price.date}; {HOST_SHARE.source}"
+    source = f"{gpu.source}; {HOST_SHARE.source}"
     each = gpu.times(HOST_SHARE, unit="USD", formula="GPU and server", source=source)
     formula = f"{estimate.gpus:,} x {gpu.mid:,.0f} USD x {HOST_SHARE.mid:g} for servers and network"
     owned = each.scaled(estimate.gpus, unit="USD", formula=formula)

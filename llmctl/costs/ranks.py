@@ -162,7 +162,7 @@ def _kept(shape: Shape, recompute: Recompute, each: int, slices: int) -> float:
     return shape.num_layers * block + whole + statistics + around
 
 
-def _buffers(shape: Shape, ranks: Ranks, each: int, tokens: int) -> float:
+def _buffers(shape: Shape, ranks: Ranks, each: int, tokens: float) -> float:
     """The loss, and what is gathered of a model that lies in rows."""
     tables = shape.parameters - shape.num_layers * _layer(shape)
     # The loss makes the head's gradient in float32, and the logits a chunk at a time.
