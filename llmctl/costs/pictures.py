@@ -97,9 +97,10 @@ def break_even(
     x = np.geomspace(max(queries / 1000, 10), queries * 100, 200)
     colors = (palette.train, palette.held_out, palette.rate, palette.ink, "#cc79a7", "#56b4e9",
               "#e69f00", "#999999")  # fmt: skip
+    by_cost = sorted(costs, key=lambda name: costs[name])
     for index, (name, (fixed, each)) in enumerate(costs.items()):
-        # Dashes lie on top, so that of two neighbours which cost the same both are seen.
-        is_dashed = index % 2 == 1
+        # Dashes lie on top, so that of two lines which run together both are seen.
+        is_dashed = by_cost.index(name) % 2 == 1
         axes.plot(
             x,
             fixed + each * x,

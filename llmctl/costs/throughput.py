@@ -199,7 +199,7 @@ def measured(
     """The rate of a run whose speed was measured, in tokens a second over all GPUs."""
     used = chip.precision(precision)
     mfu = tokens_per_second * flops_per_token / gpus / chip.peak(used)
-    why = (f"{tokens_per_second:,.0f} tokens/s measured over {gpus:,.0f} GPUs",)
+    why = (f"{tokens_per_second:,.0f} tokens/s measured on {gpus:,.0f} x {chip.name}",)
     return Rate(
         mfu=mfu, goodput=goodput_of(gpus, year), peak=chip.peak(used), precision=used,
         spread=0.07, source="measured", why=why,
