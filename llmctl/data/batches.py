@@ -57,8 +57,16 @@ class Batch:
         """The same batch on a device."""
         if device.type == "cpu":
             return self
-        segments = None if self.segments_BT is None else self.segments_BT.to(device)
-        return Batch(self.inputs_BT.to(device), self.targets_BT.to(device), segments, self.trained)
+        segments = None if self.segments_BT is None else sent(self.segments_BT, device)
+        inputs, targets = sent(self.inputs_BT, device), sent(self.targets_BT, device)
+        return Batch(inputs, targets, segments, self.trained)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on its way to a device, which waits for it; the host goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class TokenStream:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmctl.data.batches import sent
+
 # Batches among which texts are sorted by length: enough to pad little, few enough to mix well.
 STRETCH = 50
 
@@ -78,10 +80,10 @@ class ClassBatch:
     def to(self, device: torch.device) -> "ClassBatch":
         """The same batch on a device."""
         return ClassBatch(
-            self.inputs.to(device),
-            self.lengths_B.to(device),
-            self.labels_B.to(device),
-            self.weights_B.to(device),
+            sent(self.inputs, device),
+            sent(self.lengths_B, device),
+            sent(self.labels_B, device),
+            sent(self.weights_B, device),
         )
 
 

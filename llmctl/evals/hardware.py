@@ -17,7 +17,7 @@ import torch
 
 from llmctl.evals.finding import Finding
 from llmctl.figures import rate, size
-from llmctl.model.device import BFLOAT16_CAPABILITY, FLOAT8_CAPABILITY
+from llmctl.model.device import CAPABILITIES
 from llmctl.train.meter import copy_rate, matmul_rate
 
 WIDTH, SECONDS = 1024, 0.5
@@ -110,11 +110,7 @@ def gpus() -> Iterator[Finding]:
     for number in range(count):
         about = torch.cuda.get_device_properties(number)
         capability = (about.major, about.minor)
-        # Of tensor cores.
-        types = {
-            "bf16": capability >= BFLOAT16_CAPABILITY,
-            "fp8": capability >= FLOAT8_CAPABILITY,
-        }
+        types = {name: capability >= CAPABILITIES[name] for name in ("bf16", "fp8")}
         told = ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in types.items())
         value = f"{about.name}, {size(about.total_memory)}, {about.major}.{about.minor}, {told}"
         facts = {"name": about.name, "bytes": about.total_memory, "capability": capability} | types

@@ -78,7 +78,10 @@ def accumulation(model: Transformer, *, objective: Objective = next_token) -> Ch
 
     def gradients(micro_rows: int) -> list[Tensor]:
         trainer = tiny_trainer(model, micro_rows=micro_rows, objective=objective)
-        return [one.clone() for one in trainer.accumulate(Drawn().batch(0))[0]]
+        return [
+            one.clone()
+            for one in trainer.accumulate(trainer.feed.cut(Drawn().batch(0), trainer.micro_rows))[0]
+        ]
 
     return _rounded("accumulation = whole batch", gradients(1), gradients(ROWS))
 

@@ -2,7 +2,7 @@
 
 bfloat16 is chosen where products in it are measured to be faster. Many processors take the type
 but emulate its arithmetic: one with AVX2 alone multiplies matrices a hundred times slower in it.
-Eight bits are never chosen, and only tensor cores since Ada multiply in them.
+Eight bits and TF32 are never chosen: only some tensor cores multiply in them.
 """
 
 import functools
@@ -13,10 +13,10 @@ import torch
 
 from llmctl.errors import ConfigError
 
-Precision = Literal["auto", "bf16", "fp8", "float32"]
+Precision = Literal["auto", "bf16", "fp8", "tf32", "float32"]
 
-# The first compute capabilities whose tensor cores take a type: Ampere, Ada.
-BFLOAT16_CAPABILITY, FLOAT8_CAPABILITY = (8, 0), (8, 9)
+# The first compute capabilities whose tensor cores multiply in a type: Ampere's, Ada's.
+CAPABILITIES = {"bf16": (8, 0), "tf32": (8, 0), "fp8": (8, 9)}
 # Enough work to measure on a fast machine, little enough for one that emulates: 34 MFLOP.
 TRIAL_WIDTH = 256
 TRIALS = 3
@@ -43,21 +43,21 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def has_float8(device: torch.device) -> bool:
-    """Whether a device multiplies in eight bits, and so faster than in sixteen."""
+def has_tensor_cores(device: torch.device, precision: str) -> bool:
+    """Whether a device has tensor cores that multiply in `bf16`, `tf32` or `fp8`."""
     if device.type != "cuda":
         return False
-    return torch.cuda.get_device_capability(device) >= FLOAT8_CAPABILITY
+    return torch.cuda.get_device_capability(device) >= CAPABILITIES[precision]
 
 
 def pick_dtype(device: torch.device, precision: Precision = "auto") -> torch.dtype:
     """The type to compute in; `auto` takes bfloat16 where the device is faster in it.
 
-    What multiplies in eight bits does all else in bfloat16.
+    What multiplies in eight bits does all else in bfloat16, and in TF32 all else in float32.
     """
     if precision == "auto":
         return torch.bfloat16 if _is_faster_in_bfloat16(device) else torch.float32
-    return torch.float32 if precision == "float32" else torch.bfloat16
+    return torch.float32 if precision in ("tf32", "float32") else torch.bfloat16
 
 
 @functools.cache

@@ -118,8 +118,10 @@ class Pretrain:
         False, help="Look closely at three steps: where time goes, on a GPU memory too",
         panel="Output", rare=True, identity=False,
     )  # fmt: skip
-    precision: Literal["auto", "bf16", "fp8", "float32"] = knob(
-        "auto", help="What to compute in; auto measures, fp8 is for new GPUs", panel="Machine"
+    precision: Literal["auto", "bf16", "fp8", "tf32", "float32"] = knob(
+        "auto",
+        help="What to compute in; auto measures; products in fp8 and tf32 are for GPUs",
+        panel="Machine",
     )
     compile: Literal["auto", "on", "off"] = knob(
         "auto", help="Compile the model; auto where it pays", panel="Machine", rare=True

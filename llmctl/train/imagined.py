@@ -29,7 +29,8 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
     has_gpu = device.type == "cuda"
     room = memory_bytes(device, world) if has_gpu else USUAL_BYTES
     is_cpu = settings.device == "cpu"
-    dtype = torch.float32 if settings.precision == "float32" or is_cpu else torch.bfloat16
+    is_wide = settings.precision in ("tf32", "float32") or is_cpu
+    dtype = torch.float32 if is_wide else torch.bfloat16
     job = Job(
         shape=shape,
         recipe=recipe,

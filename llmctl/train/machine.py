@@ -1,12 +1,13 @@
 """Where a run computes, in what, and how fast products are there."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import psutil
 import torch
 
 from llmctl.errors import ConfigError
-from llmctl.model.device import Precision, has_float8, pick_device, pick_dtype
+from llmctl.model.device import Precision, has_tensor_cores, pick_device, pick_dtype
 from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.meter import matmul_rate
 
@@ -24,31 +25,36 @@ def memory_bytes(device: torch.device, world: World) -> float:
 class Machine:
     """Where and in what the model computes, and how fast products are there (FLOP/s).
 
-    With `float8` linear layers multiply in eight bits; the rate is that of `dtype` all the same.
+    Products may be narrower than `dtype`: of linear layers in `float8`, where the rate is that of
+    `dtype` all the same, or all of them in `tf32`.
     """
 
     device: torch.device
     dtype: torch.dtype
     ceiling: float
-    float8: bool = False
+    products: Literal["float8", "tf32"] | None = None
 
     @property
     def type_name(self) -> str:
-        """`float32`, `bfloat16` or `float8`."""
-        return "float8" if self.float8 else _name(self.dtype)
+        """`float32`, `bfloat16`, `float8` or `tf32`."""
+        return self.products or _name(self.dtype)
 
 
 def check_precision(device: str, precision: Precision) -> None:
-    """Raise ConfigError where a device that was not named cannot multiply so.
+    """Raise ConfigError where a device cannot multiply so.
 
-    A CPU that was named does it all the same: slowly, but with the numbers that a GPU would have.
+    A CPU that was named takes fp8 all the same: slowly, but with the numbers that a GPU would have.
     """
     place = pick_device(device)
-    if precision != "fp8" or has_float8(place) or (place.type == "cpu" and device == "cpu"):
+    since = {"fp8": "Ada and Hopper", "tf32": "Ampere"}.get(precision)
+    if since is None or has_tensor_cores(place, precision):
         return
-    trial = "" if place.type == "cuda" else ", or give `--device cpu` to try it out, slowly"
+    if precision == "fp8" and device == "cpu":
+        return
+    is_trial = precision == "fp8" and place.type != "cuda"
+    trial = ", or give `--device cpu` to try it out, slowly" if is_trial else ""
     raise ConfigError(
-        f"`--precision fp8` is for GPUs since Ada and Hopper; {place.type} does not multiply in it",
+        f"`--precision {precision}` is for GPUs since {since}; {place.type} has no such products",
         hint=f"leave it out: `auto` finds what is fastest{trial}",
     )
 
@@ -78,12 +84,16 @@ def find_machine(
         if place.type == "cuda":
             place = torch.device("cuda", world.local_rank)
         dtype = FLOATS[world.told_by_first(_name(pick_dtype(place, precision)))]
+    products = PRODUCTS.get(precision)
+    if place.type == "cuda":
+        torch.set_float32_matmul_precision("high" if products == "tf32" else "highest")
     ceiling = matmul_rate(place, dtype, width=width, seconds=CEILING_SECONDS)
-    return Machine(place, dtype, ceiling, float8=precision == "fp8")
+    return Machine(place, dtype, ceiling, products)
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+PRODUCTS: dict[str, Literal["float8", "tf32"]] = {"fp8": "float8", "tf32": "tf32"}
 FLOATS = {_name(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}

@@ -217,7 +217,7 @@ class Pretraining:
         if job.base is not None:
             weights = load_model(job.base, dtype=torch.float32).state_dict()
         laid = lay(self.layout, job.world, job.shape, job.machine, weights=weights)
-        if job.machine.float8:
+        if job.machine.products == "float8":
             compute_in_float8(laid.model.blocks)
         recompute(laid.model, job.settings.recompute)
         return laid

@@ -10,7 +10,8 @@ import torch
 from llmctl.errors import TrainingError
 from llmctl.shapes import Shape
 from llmctl.train.distributed.world import World
-from llmctl.train.trainer import StepBatch, Trainer
+from llmctl.train.feed import StepBatch
+from llmctl.train.trainer import Trainer
 
 # Rows beyond this many tokens at once bring no speed on a CPU; a GPU is filled as far as it fits.
 CPU_TOKENS, GPU_TOKENS = 16_384, 131_072
@@ -84,7 +85,8 @@ def _fits(trainer: Trainer, longest: StepBatch, spare: int) -> bool:
     try:
         ballast = torch.empty(spare, dtype=torch.uint8, device=trainer.device)
         # Two micro-batches: from the second on, the sum of the first is held beside.
-        trainer.accumulate(longest.micro(0, 2 * trainer.micro_rows * trainer.world.teams))
+        some = longest.micro(0, 2 * trainer.micro_rows * trainer.world.teams)
+        trainer.accumulate(trainer.feed.cut(some, trainer.micro_rows))
         del ballast
     except torch.OutOfMemoryError:
         return False

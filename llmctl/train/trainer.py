@@ -6,14 +6,17 @@ handed in. A save always comes before an evaluation, so that a fault there loses
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from llmctl.errors import Interruption, TrainingError
+from llmctl.train.feed import Batches, Feed, Portion
+from llmctl.train.garbage import collected_by_steps
 from llmctl.train.masters import Masters, PairwiseSum, RowSum
 from llmctl.train.objectives import Model, Objective
 from llmctl.train.reduction import Alone, Reduction
@@ -23,35 +26,6 @@ MOST_SKIPPED_IN_A_ROW = 10
 # So far apart, the draws of two seeds have no step in common.
 SEED_STRIDE = 1_000_003
 ALONE = Alone()
-
-
-class StepBatch(Protocol):
-    """What a step learns from: so many rows, so many tokens, so many targets that are trained."""
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def tokens(self) -> int: ...
-
-    @property
-    def trained(self) -> int: ...
-
-    def micro(self, start: int, stop: int) -> "StepBatch":
-        """Some of the rows, as a batch of their own."""
-        ...
-
-    def to(self, device: torch.device) -> "StepBatch":
-        """The same batch on a device."""
-        ...
-
-
-class Batches(Protocol):
-    """Where batches come from: a pure function of the step."""
-
-    def batch(self, step: int) -> StepBatch:
-        """The global batch of a step."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +103,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self.objective = objective
-        self.batches = batches
+        self.feed = Feed(batches, plan.reduce.world, next(model.parameters()).device)
         self.masters = masters
         self.optimizers = optimizers
         self.plan = plan
@@ -140,14 +114,19 @@ class Trainer:
         self._is_compiled = False
         self._buffers: dict[int, torch.Tensor] = {}
         self._rates = [group["lr"] for one in optimizers for group in one.param_groups]
-        self.device = next(model.parameters()).device
+        self.device = self.feed.device
 
     def run(self, hooks: Hooks) -> None:
         """Train from the present step to the last; raises Interruption after a requested stop."""
+        with collected_by_steps() as tidy:
+            self._run(hooks, tidy)
+
+    def _run(self, hooks: Hooks, tidy: Callable[[], None]) -> None:
         plan = self.plan
         last_save = last_eval = time.monotonic()
         while self.steps is None or self.progress.step < self.steps:
             facts = self.step()
+            tidy()
             hooks.on_step(facts)
             if self.steps is None:
                 self.steps = hooks.settle(facts)
@@ -187,39 +166,39 @@ class Trainer:
         number = self.progress.step
         self.world.doing(f"computes step {number + 1:,}")
         factor = self.plan.schedule.factor(number, self.steps)
-        batch = self.batches.batch(number)
+        portion = self.feed.take(number, self.micro_rows)
         torch.manual_seed(SEED_STRIDE * self.plan.seed + number)
-        gradients, loss = self.accumulate(batch)
+        gradients, loss = self.accumulate(portion)
         loss, norm = self.plan.reduce(gradients, loss)
-        skipped = not bool(torch.isfinite(norm) & torch.isfinite(loss))
+        self.feed.fetch(number + 1, self.micro_rows)
+        # The one time in a step that the host waits for the device.
+        nats, length = torch.stack((loss, norm)).tolist()
+        skipped = not (math.isfinite(nats) and math.isfinite(length))
         if not skipped:
-            if norm + 1e-6 > self.plan.clip:
+            if length + 1e-6 > self.plan.clip:
                 shrink = self.plan.clip / (norm + 1e-6)
                 torch._foreach_mul_(gradients, shrink.to(gradients[0].device))
             self._update(gradients, factor)
-        self._count(batch, skipped)
+        self._count(portion, skipped)
         return StepFacts(
             step=self.progress.step,
-            loss=float(loss),
+            loss=nats,
             tokens=self.progress.tokens,
             trained=self.progress.trained,
             learning_rate=self._rates[0] * factor,
-            gradient_norm=float(norm),
+            gradient_norm=length,
             skipped=skipped,
             seconds=time.perf_counter() - began,
         )
 
-    def accumulate(self, batch: StepBatch) -> tuple[list[torch.Tensor], torch.Tensor]:
+    def accumulate(self, portion: Portion) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Forward and backward over this rank's micro-batches: its sums of gradients and loss.
 
         Both are divided by the targets of the whole batch.
         """
         total = PairwiseSum() if self.plan.pairwise else RowSum(self._buffers)
-        mine = self.world.share(batch.rows)
-        for start in range(mine.start, mine.stop, self.micro_rows):
-            stop = min(start + self.micro_rows, mine.stop)
-            micro = batch.micro(start, stop).to(self.device)
-            loss = self.objective(self.model, micro) / batch.trained
+        for micro in portion.micros:
+            loss = self.objective(self.model, micro) / portion.trained
             loss.backward()
             total.add(self.masters.parameters, loss.detach())
         return total.total()
@@ -233,11 +212,11 @@ class Trainer:
             optimizer.step()
         self.masters.publish()
 
-    def _count(self, batch: StepBatch, skipped: bool) -> None:
+    def _count(self, portion: Portion, skipped: bool) -> None:
         progress = self.progress
         progress.step += 1
-        progress.tokens += batch.tokens
-        progress.trained += 0 if skipped else batch.trained
+        progress.tokens += portion.tokens
+        progress.trained += 0 if skipped else portion.trained
         progress.skipped += skipped
         progress.skipped_in_a_row = progress.skipped_in_a_row + 1 if skipped else 0
         if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from llmctl.registry import look_up
 from llmctl.train.checkpoint import ModelForm
+from llmctl.train.feed import Batches, StepBatch
 from llmctl.train.machine import Machine
 from llmctl.train.masters import Masters
 from llmctl.train.meter import Meter
@@ -24,7 +25,7 @@ from llmctl.train.recipe import Rates
 from llmctl.train.run import Owner, Run, Score
 from llmctl.train.schedule import Schedule
 from llmctl.train.spread import Spread
-from llmctl.train.trainer import Batches, Plan, StepBatch, StepFacts, Trainer
+from llmctl.train.trainer import Plan, StepFacts, Trainer
 
 TRAINED = "trained.safetensors"
 

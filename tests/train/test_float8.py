@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from llmctl.errors import ConfigError, Interruption
-from llmctl.model.device import has_float8
+from llmctl.model.device import has_tensor_cores
 from llmctl.stages.pretrain import Pretrain, run
 from llmctl.train.journal import Journal
 from llmctl.workspace import Artifact, Workspace
@@ -111,7 +111,8 @@ def test_rows_over_two_processes_learn_the_same(tiny_workspace: Workspace, whole
 
 
 @pytest.mark.skipif(
-    torch.cuda.is_available() and has_float8(torch.device("cuda")), reason="it is here"
+    torch.cuda.is_available() and has_tensor_cores(torch.device("cuda"), "fp8"),
+    reason="it is here",
 )
 def test_where_nothing_multiplies_in_eight_bits_it_is_refused_before_anything_is_made(
     tiny_workspace: Workspace,
@@ -122,6 +123,13 @@ def test_where_nothing_multiplies_in_eight_bits_it_is_refused_before_anything_is
     assert refusal.value.exit_code == 2
     assert "auto" in str(refusal.value.hint)
     assert tiny_workspace.unfinished("model", "float8-refused") is None
+
+
+def test_tf32_is_for_gpus_and_no_cpu_pretends(tiny_workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match="since Ampere") as refusal:
+        trained(tiny_workspace, "tf32", precision="tf32")
+
+    assert "--device cpu" not in str(refusal.value.hint)
 
 
 def test_bits_that_are_always_the_same_are_not_eight(tiny_workspace: Workspace) -> None:

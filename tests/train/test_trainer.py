@@ -184,12 +184,12 @@ NARROW = """
         plan=Plan(steps=1, micro_rows=32, schedule=Schedule(warmup=1), clip=1.0, pairwise=False,
                   save_every=9, save_seconds=9, eval_every=9, eval_seconds=9),
     )
-    trainer.accumulate(trainer.batches.batch(0).micro(0, 1))
+    trainer.accumulate(trainer.feed.cut(trainer.feed.batches.batch(0).micro(0, 1), 32))
     room = int(sys.argv[1])
     if room:
         used = psutil.Process().memory_info().vms
         resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
-    rows = fitting_rows(trainer, shape, trainer.batches.batch(0))
+    rows = fitting_rows(trainer, shape, trainer.feed.batches.batch(0))
     print(json.dumps([rows, trainer.step().loss]))
 """
 
