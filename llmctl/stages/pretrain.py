@@ -589,7 +589,7 @@ def _open(
     minutes = None
     if config.minutes is not None:
         seconds = 60 * config.minutes - _seconds_to_save(shape)
-        minutes = Minutes(seconds=seconds, began=began())
+        minutes = Minutes(seconds=seconds, began=began(), plateau=recipe.schedule.plateau)
     job = Job(
         shape=shape,
         recipe=recipe,

@@ -21,6 +21,9 @@ WINDOW = 20
 COPIED_BYTES = 256 * 2**20
 # A compiled or cold first step says nothing about the rest.
 WARM_STEPS = 2
+# How many steps fit is told from so many seconds of them, and not before such a part of what the
+# schedule leaves open, for a pace may change.
+LEAST_TIMED, SETTLED_AT = 1.5, 0.8
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, *, width: int, seconds: float) -> float:
@@ -125,20 +128,37 @@ class Meter:
 
 
 class Minutes:
-    """Turns a budget of time into a number of steps, once, after a few timed steps."""
+    """Turns a budget of time into a number of steps, once, by the pace of the steps so far.
 
-    def __init__(self, *, seconds: float, began: float, least_timed: float = 1.5) -> None:
+    As late as the schedule leaves open: `plateau` is the share of a run that is the same however
+    long it is. Scores and checkpoints between the steps count, as they will afterwards.
+    """
+
+    def __init__(self, *, seconds: float, began: float, plateau: float = 0.0) -> None:
         self.seconds = seconds
-        self.began = began
-        self.least_timed = least_timed
-        self._timed: list[float] = []
+        self._began = began
+        self._earliest = SETTLED_AT * plateau * seconds
+        self._steps = 0
+        self._warm = began
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are not spent."""
+        return max(0.0, self.seconds - (time.monotonic() - self._began))
+
+    def resume(self, seconds: float) -> None:
+        """Count what earlier attempts spent on training."""
+        self._began -= seconds
 
     def settle(self, facts: StepFacts) -> int | None:
         """The steps that fit, from the start of the run; None while it is too early to say."""
-        self._timed.append(facts.seconds)
-        warm = self._timed[WARM_STEPS:]
-        gone = time.monotonic() - self.began
-        if gone < self.seconds and (len(warm) < 3 or sum(warm) < self.least_timed):
+        now = time.monotonic()
+        self._steps += 1
+        if self._steps <= WARM_STEPS:
+            self._warm = now
+        timed, seconds = self._steps - WARM_STEPS, now - self._warm
+        is_early = timed < 3 or seconds < LEAST_TIMED or now - self._began < self._earliest
+        if self.left and is_early:
             return None
-        per_step = statistics.median(warm or self._timed)
-        return facts.step + max(0, int((self.seconds - gone) / per_step))
+        per_step = seconds / timed if timed > 0 else facts.seconds
+        return facts.step + int(self.left / per_step)

@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,6 +159,8 @@ class Run:
 
     def _on_step(self, facts: StepFacts) -> None:
         pace = self.meter.add(facts, self.trainer.steps)
+        if self.trainer.steps is None and self.minutes is not None:
+            pace = replace(pace, seconds_left=self.minutes.left)
         self.goodput.add("training", facts.seconds)
         row = self.owner.describe(facts) | {
             "seconds": round(self.meter.seconds, 4),
@@ -251,6 +253,8 @@ class Run:
         self.best_rank = float("inf") if best is None else best
         self.trainer.micro_rows = saved.notes["micro_rows"]
         self.meter.resume(saved.notes["seconds"], saved.progress.tokens)
+        if self.minutes is not None:
+            self.minutes.resume(saved.notes["seconds"])
 
     def _write(self, row: dict[str, Any]) -> None:
         if not self.world.leads:

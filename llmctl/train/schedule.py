@@ -18,6 +18,11 @@ class Schedule:
     decay_share: float = 0.5
     floor: float = 0.0
 
+    @property
+    def plateau(self) -> float:
+        """The share of a run that is the same however long it is."""
+        return 0.0 if self.kind == "cosine" else 1 - self.decay_share
+
     def decay_start(self, steps: int) -> int:
         """The first step whose factor depends on the length of the run."""
         if self.kind == "cosine":

@@ -50,7 +50,11 @@ def rows() -> list[str]:
     good = [prose(seed) for seed in range(60)]
     copies = [f"  {good[3]}\n", good[3], good[9]]
     near = [nearly(good[5]), nearly(good[20])]
-    bad = ["Too short.", f"{prose(70)} {{ braces }}", "the same words and the same again. " * 60]
+    bad = [
+        "This text is too short to be of any use.",
+        f"{prose(70)} {{ braces }}",
+        "the same words and the same again. " * 60,
+    ]
     personal = [f"{prose(71)} Write to jane.doe@example.org or call +49 30 1234 5678."]
     return [*good, *copies, *near, *bad, *personal]
 
@@ -212,6 +216,43 @@ def test_a_threshold_can_be_set_and_makes_another_corpus(workspace: Workspace) -
 def test_a_wrong_knob_is_named(workspace: Workspace, knobs: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         cleaned(workspace, **knobs)
+
+
+GERMAN = (
+    "Der Fluss stieg in der Nacht, und am Morgen stand das Wasser in den Straßen der Stadt. "
+    "Die Leute trugen ihre Möbel in die oberen Zimmer und warteten am Fenster auf Nachricht. "
+    "Am Markt Nummer {0} verkaufte ein Händler Brot und Milch aus einem kleinen Boot. "
+    "Gegen Abend fiel das Wasser wieder, und man sah, was der Fluss mitgenommen hatte. "
+)
+ENGLISH = (
+    "The river rose in the night, and in the morning there was water in the streets of the town. "
+    "People carried their furniture to the upper rooms and waited at the windows for news. "
+    "At number {0} on the market a trader sold bread and milk from a small boat. "
+    "Towards evening the water fell, and one could see what the river had taken with it. "
+)
+
+
+@pytest.mark.parametrize(
+    ("german", "knobs", "kept"),
+    [
+        (1, {}, {"en"}),
+        (1, {"language": ("all",)}, {"en", "de"}),
+        (1, {"language": ("de",)}, {"de"}),
+        (10, {}, {"en", "de"}),
+    ],
+)
+def test_a_language_that_is_hardly_there_goes_unless_it_is_asked_for(
+    tmp_path: Path, german: int, knobs: dict[str, Any], kept: set[str]
+) -> None:
+    place = Workspace(tmp_path / "workspace")
+    texts = [ENGLISH.format(number) for number in range(40)]
+    texts += [GERMAN.format(number) for number in range(german)]
+    collected(place, tmp_path / "web.jsonl", texts)
+
+    made = cleaned(place, rule=("language",), exact=False, similarity=0.0, **knobs)
+
+    starts = {row["text"][:3] for row in table(made.path)}
+    assert starts == {{"en": "The", "de": "Der"}[code] for code in kept}
 
 
 def test_nothing_left_is_an_error_that_names_the_rule(workspace: Workspace) -> None:
