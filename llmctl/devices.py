@@ -1,11 +1,13 @@
 """Knobs: on how many devices a run trains, and how its model lies over them."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from llmctl.config import knob
 from llmctl.errors import ConfigError
+from llmctl.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Devices:
     context_parallel: int = knob(
         1, help="So many processes share each row, a slice of its context each", rare=True
     )
+    tp: int = knob(1, help="So many processes of a machine hold a part of each matrix", rare=True)
     cpu_offload: bool = knob(
         False, help="With fsdp: weights and optimizer in the host's memory", rare=True
     )
@@ -47,7 +50,7 @@ class Devices:
 
     def check(self, *, device: str, deterministic: bool) -> None:
         """Raise ConfigError for what makes no sense together."""
-        for key in ("gpus", "processes", "nodes", "context_parallel"):
+        for key in ("gpus", "processes", "nodes", "context_parallel", "tp"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 flag = key.replace("_", "-")
                 raise ConfigError(f"`--{flag} {getattr(self, key)}` is not at least 1")
@@ -60,14 +63,11 @@ class Devices:
                 f"{self.nodes} machines need a place to meet",
                 hint="on each: `--rendezvous HOST:PORT`, the first one's name and a free port",
             )
-        if deterministic and self.parallel in ("fsdp", "hsdp"):
+        if deterministic:
+            self._check_deterministic()
+        if self.cpu_offload and self.tp > 1:
             raise ConfigError(
-                f"`--deterministic` adds up in pairs, `--parallel {self.parallel}` as it likes",
-                hint="leave one of them out",
-            )
-        if self.context_parallel > 1 and deterministic:
-            raise ConfigError(
-                "`--deterministic` adds up whole rows, `--context-parallel` slices of them",
+                "`--cpu-offload` is for rows of whole matrices, `--tp` cuts them",
                 hint="leave one of them out",
             )
         if self.cpu_offload and self.parallel not in ("fsdp", "hsdp"):
@@ -75,19 +75,40 @@ class Devices:
                 "`--cpu-offload` is for models that lie in rows", hint="add `--parallel fsdp`"
             )
 
-    def check_slices(self, ranks: int, *, heads: int, kv_heads: int, context: int) -> None:
-        """Raise ConfigError where rows of a model cannot be shared as asked for."""
-        wish = self.context_parallel
-        sizes = {"heads": heads, "kv_heads": kv_heads, "context": context}
-        why = unshared(wish, ranks, **sizes)
+    def _check_deterministic(self) -> None:
+        if self.parallel in ("fsdp", "hsdp"):
+            raise ConfigError(
+                f"`--deterministic` adds up in pairs, `--parallel {self.parallel}` as it likes",
+                hint="leave one of them out",
+            )
+        for flag, size, what in (
+            ("context-parallel", self.context_parallel, "slices of them"),
+            ("tp", self.tp, "parts of products"),
+        ):
+            if size > 1:
+                raise ConfigError(
+                    f"`--deterministic` adds up whole rows, `--{flag}` {what}",
+                    hint="leave one of them out",
+                )
+
+    def check_teams(self, shape: Shape, context: int, *, ranks: int, here: int) -> None:
+        """Raise ConfigError where so many ranks, of which some are on each machine, cannot share
+        rows or matrices of a model as asked for.
+        """
+        others = [n for n in range(2, here + 1) if not uncut(n, here, shape)]
+        self._refuse("tp", uncut(self.tp, here, shape), here, others)
+        shape, ranks, wish = shape.part(self.tp), ranks // self.tp, self.context_parallel
+        others = [n for n in range(2, ranks + 1) if not unshared(n, ranks, shape, context)]
+        self._refuse("context_parallel", unshared(wish, ranks, shape, context), ranks, others)
+
+    def _refuse(self, key: str, why: str, ranks: int, others: Sequence[int]) -> None:
         if not why:
             return
-        if ranks < wish:
-            hint = f"add `--gpus {wish}`, or without a GPU `--device cpu --processes {wish}`"
-        else:
-            others = [str(n) for n in range(2, ranks + 1) if not unshared(n, ranks, **sizes)]
-            hint = f"here it can be: {', '.join(others)}" if others else "leave it out"
-        raise ConfigError(f"`--context-parallel {wish}` {why}", hint=hint)
+        wish, need = getattr(self, key), self.tp * self.context_parallel
+        hint = f"add `--gpus {need}`, or without a GPU `--device cpu --processes {need}`"
+        if ranks >= wish:
+            hint = f"here it can be: {', '.join(map(str, others))}" if others else "leave it out"
+        raise ConfigError(f"`--{key.replace('_', '-')} {wish}` {why}", hint=hint)
 
     def check_gpus(self, found: int) -> None:
         """Raise ConfigError where this machine has fewer GPUs, of which it has so many."""
@@ -103,18 +124,29 @@ class Devices:
         )
 
 
-def unshared(slices: int, ranks: int, *, heads: int, kv_heads: int, context: int) -> str:
-    """Why so many neighbours among the ranks cannot share rows of a model; empty where they can.
+def unshared(slices: int, ranks: int, shape: Shape, context: int) -> str:
+    """Why so many neighbours among the ranks cannot share rows of a model; empty where they can."""
+    whole = {
+        "processes": ranks, "heads": shape.num_heads, "tokens of the context": context
+    }  # fmt: skip
+    why = _undivided(slices, whole)
+    if not why and shape.num_kv_heads % slices and slices % shape.num_kv_heads:
+        return f"and {shape.num_kv_heads:,} key and value heads do not divide one another"
+    return why
 
-    >>> unshared(8, 64, heads=12, kv_heads=12, context=4096)
-    'does not divide the 12 heads'
-    """
-    if ranks < slices:
-        return f"needs at least {slices} processes"
-    whole = {"processes": ranks, "heads": heads, "tokens of the context": context}
-    for name, size in whole.items():
-        if size % slices:
-            return f"does not divide the {size:,} {name}"
-    if kv_heads % slices and slices % kv_heads:
-        return f"and {kv_heads:,} key and value heads do not divide one another"
-    return ""
+
+def uncut(parts: int, here: int, shape: Shape) -> str:
+    """Why so many ranks of a machine cannot have a part each of a model; empty where they can."""
+    whole = {
+        "processes of a machine": here, "heads": shape.num_heads,
+        "key and value heads": shape.num_kv_heads, "inner widths": shape.mlp_width,
+    }  # fmt: skip
+    return _undivided(parts, whole)
+
+
+def _undivided(size: int, whole: Mapping[str, int]) -> str:
+    """Which of some numbers cannot be divided, the first of which is of processes."""
+    name, count = next(iter(whole.items()))
+    if count < size:
+        return f"needs at least {size} {name}"
+    return next((f"does not divide the {n:,} {name}" for name, n in whole.items() if n % size), "")

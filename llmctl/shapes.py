@@ -106,6 +106,17 @@ class Shape:
             layer += 2 * self.head_width
         return embeddings + self.num_layers * layer + self._norm
 
+    def part(self, parts: int) -> "Shape":
+        """What one of so many has of it, who hold some heads and some of the inner width each."""
+        if parts == 1:
+            return self
+        return replace(
+            self,
+            num_heads=self.num_heads // parts,
+            num_kv_heads=self.num_kv_heads // parts,
+            mlp_width=self.mlp_width // parts,
+        )
+
     @property
     def matmul_parameters(self) -> int:
         """Numbers that each token is multiplied with: the matrices of the layers and the head.

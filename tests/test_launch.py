@@ -151,6 +151,8 @@ def test_more_gpus_than_there_are_is_refused_with_what_to_type(
         (("--nodes", "2"), "need a place to meet"),
         (("--cpu-offload",), "for models that lie in rows"),
         (("--deterministic", "--parallel", "fsdp"), "adds up in pairs"),
+        (("--tp", "2"), "needs at least 2 processes"),
+        (("--tp", "3", "--processes", "3", "--device", "cpu"), "does not divide the"),
         (("--context-parallel", "4"), "needs at least 4 processes"),
         (("--context-parallel", "2", "--processes", "3", "--device", "cpu"), "the 3 processes"),
         (("--context-parallel", "2", "--processes", "2", "--deterministic"), "slices of them"),

@@ -19,7 +19,7 @@ RUN = {
     "layers": 2,
     "width": 36,
     "heads": 6,
-    "kv_heads": 1,
+    "kv_heads": 2,
     "context": 32,
     "batch": 8,
     "steps": STEPS,
@@ -30,7 +30,8 @@ RUN = {
     "precision": "float32",
 }
 
-SLICED = {"context_parallel": 2}
+LEARNED = {"family": "gpt2", "heads": 4, "kv_heads": None}
+FSDP, SLICED, CUT = {"parallel": "fsdp"}, {"context_parallel": 2}, {"tp": 2}
 
 
 def job(size: int, name: str, **knobs: Any) -> Job:
@@ -45,26 +46,31 @@ def trained(tiny_workspace: Workspace) -> Workspace:
         [
             job(1, "one"),
             job(2, "ddp", devices={"parallel": "ddp"}),
-            job(2, "fsdp", devices={"parallel": "fsdp"}),
+            job(2, "fsdp", devices=FSDP),
             job(4, "hsdp", devices={"parallel": "hsdp"}),
-            job(2, "adamw", devices={"parallel": "fsdp"}, optimizer="adamw"),
-            job(1, "adamw-one", optimizer="adamw"),
-            job(2, "full", devices={"parallel": "fsdp"}, recompute="full"),
+            # One key head for two slices.
+            job(2, "adamw", devices=SLICED | FSDP, optimizer="adamw", kv_heads=1),
+            job(1, "adamw-one", optimizer="adamw", kv_heads=1),
+            job(2, "full", devices=FSDP, recompute="full"),
             job(1, "selective", recompute="selective"),
-            job(2, "offload", devices={"parallel": "fsdp", "cpu_offload": True}),
+            job(2, "offload", devices=FSDP | {"cpu_offload": True}),
             job(2, "slices", devices=SLICED),
-            job(4, "slices-fsdp", devices=SLICED | {"parallel": "fsdp"}),
-            job(1, "learned", kv_heads=None, family="gpt2"),
-            job(2, "learned-slices", kv_heads=None, family="gpt2", devices=SLICED),
+            job(4, "slices-fsdp", devices=SLICED | FSDP),
+            job(1, "learned", **LEARNED),
+            job(4, "learned-teams", **LEARNED, devices=SLICED | CUT),
             job(1, "exact", **exact),
             job(2, "exact-2", **exact),
             job(4, "exact-4", **exact),
             job(1, "longer", steps=2 * STEPS),
             # The plateau of the shorter run is what a longer one goes on from.
-            job(2, "hops", devices={"parallel": "fsdp"}),
+            job(2, "hops", devices=FSDP),
             job(1, "hops", steps=2 * STEPS),
             job(1, "hops-back"),
-            job(2, "hops-back", devices=SLICED | {"parallel": "fsdp"}, steps=2 * STEPS),
+            job(2, "hops-back", devices=SLICED | FSDP, steps=2 * STEPS),
+            job(2, "hops-into-parts", devices=FSDP),
+            job(2, "hops-into-parts", devices=CUT, steps=2 * STEPS),
+            job(4, "hops-out-of-parts", devices=CUT | FSDP),
+            job(1, "hops-out-of-parts", steps=2 * STEPS),
             job(1, "exact-longer", **exact | {"steps": 2 * STEPS}),
             job(2, "exact-hops", **exact),
             job(1, "exact-hops", **exact | {"steps": 2 * STEPS}),
@@ -96,9 +102,11 @@ def furthest(one: Path, other: Path) -> float:
         ("offload", "one"),
         ("slices", "one"),
         ("slices-fsdp", "one"),
-        ("learned-slices", "learned"),
+        ("learned-teams", "learned"),
         ("hops", "longer"),
         ("hops-back", "longer"),
+        ("hops-into-parts", "longer"),
+        ("hops-out-of-parts", "longer"),
     ],
 )
 def test_however_a_run_lies_over_processes_its_losses_and_weights_are_those_of_one(
@@ -139,3 +147,5 @@ def test_a_run_goes_on_where_other_processes_left_it(trained: Workspace) -> None
     assert model(trained, "hops").facts["resumed_from"] == STEPS // 2
     assert model(trained, "hops").facts["world_size"] == 1
     assert model(trained, "hops-back").facts["world_size"] == 2
+    assert model(trained, "hops-into-parts").facts["tensor_parallel"] == 2
+    assert model(trained, "hops-out-of-parts").facts["resumed_from"] == STEPS // 2

@@ -27,7 +27,8 @@ class Ranks:
 
     `ddp` holds the model whole on each rank (also on a single one), `fsdp` in rows over all,
     `hsdp` in rows over the `each` ranks of a machine. With `offload` rows live on the host. So
-    many ranks as there are `slices` share a row of tokens, a slice of its time each.
+    many ranks as there are `slices` share a row of tokens, a slice of its time each; so many as
+    there are `parts` hold some heads and some of the inner width each, and rows of that.
     """
 
     world_size: int = 1
@@ -35,13 +36,15 @@ class Ranks:
     each: int = 8
     offload: bool = False
     slices: int = 1
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        least = min(self.world_size, self.each, self.slices)
+        least = min(self.world_size, self.each, self.slices, self.parts)
         if least < 1:
             raise ConfigError(f"a run of {least} ranks makes no sense", hint="say at least 1")
-        if self.world_size % self.slices:
-            raise ConfigError(f"{self.world_size} ranks do not share rows by {self.slices}")
+        if self.world_size % (self.slices * self.parts):
+            teams = f"teams of {self.slices * self.parts}"
+            raise ConfigError(f"{self.world_size} ranks do not make {teams}")
         if self.parallel == "hsdp" and self.world_size % self.each:
             raise ConfigError(
                 f"{self.world_size} ranks are no whole number of machines with {self.each}",
@@ -53,7 +56,8 @@ class Ranks:
     @property
     def shards(self) -> int:
         """Over how many ranks the rows of a matrix lie."""
-        return {"ddp": 1, "fsdp": self.world_size, "hsdp": self.each}[self.parallel]
+        rows = {"ddp": 1, "fsdp": self.world_size, "hsdp": self.each}[self.parallel]
+        return max(1, rows // self.parts)
 
 
 class RankMemory(NamedTuple):
@@ -102,6 +106,7 @@ def rank_memory(
     33
     """
     ranks = ranks or Ranks()
+    shape = shape.part(ranks.parts)
     each = 2 if precision == "bf16" else FLOAT
     held = shape.parameters / ranks.shards
     muon = shape.num_layers * _matrices(shape) if optimizer == "muon" else 0
@@ -116,7 +121,7 @@ def rank_memory(
     host = sum(states.values()) if ranks.offload else 0.0
     if ranks.offload:
         states = dict.fromkeys(states, 0.0)
-    tokens = micro_rows * shape.context / ranks.slices
+    tokens = micro_rows * shape.context // ranks.slices
     return RankMemory(
         **states,
         activations=tokens * each * _kept(shape, recompute, each, ranks.slices),
@@ -185,12 +190,14 @@ def _step(shape: Shape, ranks: Ranks, each: int, held: float, *, is_muon: bool) 
     # The largest group of equal matrices, stacked and orthogonalised, and its update in float32.
     wide, kv, _ = shape.qkv_widths
     inner = shape.mlp_width * (2 if shape.activation in GATED else 1)
+    # Who has parts of matrices puts the whole ones together.
     group = shape.num_layers * shape.width * max(inner, (4 if kv == wide else 2) * wide)
+    group *= ranks.parts
     if ranks.shards == 1:
         return max(flat, (2 * each + FLOAT) * group)
     # Of rows: this rank's, and one whole matrix with three products of Newton and Schulz.
-    matrix = shape.width * max(shape.mlp_width, wide)
-    return (2 * each + FLOAT) * group / ranks.shards + 4 * each * matrix
+    matrix = ranks.parts * shape.width * max(shape.mlp_width, wide)
+    return (2 * each + FLOAT) * group / ranks.parts / ranks.shards + 4 * each * matrix
 
 
 def _matrices(shape: Shape) -> int:

@@ -77,6 +77,21 @@ class Slices(Protocol):
         ...
 
 
+class Parts(Protocol):
+    """Matrices of which several hold a part each: some heads, some of the inner width.
+
+    All have the same stream; what they make of it is summed.
+    """
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Something whole, on its way into parts: its gradient is the sum of theirs."""
+        ...
+
+    def leave(self, y: Tensor) -> Tensor:
+        """The sum of what all parts gave."""
+        ...
+
+
 def takes_products(time: int, like: Tensor) -> bool:
     """Whether rows of so many tokens, without a cache, are better off with plain products."""
     is_short_row = 1 < time <= LONGEST_PLAIN

@@ -10,13 +10,13 @@ weights come and go without permutation. Knows nothing of devices, processes, lo
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmctl.model.attention import Mask, Slices, attend, positions_within, row_mask
+from llmctl.model.attention import Mask, Parts, Slices, attend, positions_within, row_mask
 from llmctl.model.cache import KVCache
 from llmctl.shapes import GATED, Shape
 
@@ -36,6 +36,20 @@ class View(NamedTuple):
     is_causal: bool
     cache: KVCache | None
     slices: Slices | None = None
+    parts: Parts | None = None
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What goes into a matrix of which a part may be here."""
+        return x if self.parts is None else self.parts.enter(x)
+
+    def leave(self, x: Tensor, linear: nn.Linear) -> Tensor:
+        """What a layer gives whose matrix is as wide as the part that may be here."""
+        if self.parts is None:
+            return linear(x)
+        y = self.parts.leave(F.linear(x, linear.weight))
+        # Added once, and not with each part; nn.Linear's type says that there always is one.
+        bias = cast("Tensor | None", linear.bias)
+        return y if bias is None else y + bias
 
 
 class HeadNorm(nn.Module):
@@ -50,8 +64,8 @@ class HeadNorm(nn.Module):
         self.eps = shape.norm_eps
         self.weight = nn.Parameter(torch.ones(2 * shape.head_width))
 
-    def forward(self, qk_BTMH: Tensor) -> Tensor:
-        gains = zip(self.weight.chunk(2), self.heads, strict=True)
+    def forward(self, qk_BTMH: Tensor, view: View) -> Tensor:
+        gains = zip(view.enter(self.weight).chunk(2), self.heads, strict=True)
         gains_MH = torch.cat([gain_H.expand(heads, -1) for gain_H, heads in gains])
         return F.rms_norm(qk_BTMH, qk_BTMH.shape[-1:], eps=self.eps) * gains_MH
 
@@ -73,10 +87,10 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.attention_width, shape.width, bias=out_bias)
 
     def forward(self, x_BTD: Tensor, view: View) -> Tensor:
-        qkv = self.qkv(x_BTD).unflatten(-1, (-1, self.head_width))
+        qkv = self.qkv(view.enter(x_BTD)).unflatten(-1, (-1, self.head_width))
         qk_BTMH, v_BTKH = qkv.split((sum(self.heads), self.heads[1]), dim=-2)
         if self.qk_norm is not None:
-            qk_BTMH = self.qk_norm(qk_BTMH)
+            qk_BTMH = self.qk_norm(qk_BTMH, view)
         if view.cos_T1H is not None and view.sin_T1H is not None:
             qk_BTMH = rotated(qk_BTMH, view.cos_T1H, view.sin_T1H)
         q_BTNH, k_BTKH = qk_BTMH.split(self.heads, dim=-2)
@@ -89,7 +103,7 @@ class Attention(nn.Module):
         y_BTNH = y_BNTH.transpose(1, 2)
         if view.slices is not None:
             y_BTNH = view.slices.to_time(y_BTNH)
-        return self.out(y_BTNH.flatten(-2))
+        return view.leave(y_BTNH.flatten(-2), self.out)
 
 
 class Gated(nn.Module):
@@ -105,10 +119,10 @@ class Gated(nn.Module):
         self.gate_up = nn.Linear(shape.width, 2 * shape.mlp_width, bias=has_bias)
         self.down = nn.Linear(shape.mlp_width, shape.width, bias=has_bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        gate, up = self.gate_up(x_BTD).chunk(2, dim=-1)
+    def forward(self, x_BTD: Tensor, view: View) -> Tensor:
+        gate, up = self.gate_up(view.enter(x_BTD)).chunk(2, dim=-1)
         opened = F.silu(gate) if self.is_swish else F.gelu(gate, approximate="tanh")
-        return self.down(opened * up)
+        return view.leave(opened * up, self.down)
 
 
 class GeluTanh(nn.Module):
@@ -120,8 +134,9 @@ class GeluTanh(nn.Module):
         self.up = nn.Linear(shape.width, shape.mlp_width, bias=has_bias)
         self.down = nn.Linear(shape.mlp_width, shape.width, bias=has_bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_BTD), approximate="tanh"))
+    def forward(self, x_BTD: Tensor, view: View) -> Tensor:
+        opened = F.gelu(self.up(view.enter(x_BTD)), approximate="tanh")
+        return view.leave(opened, self.down)
 
 
 class Block(nn.Module):
@@ -136,18 +151,20 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, view: View) -> Tensor:
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), view)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD))
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD), view)
 
 
 class Transformer(nn.Module):
     """The decoder of a shape; weights are undefined until `init_weights` or a load.
 
-    Make large ones without touching memory twice: `fresh` does.
+    Make large ones without touching memory twice: `fresh` does. Where others hold `parts` of its
+    matrices, its shape is that of the part that is here.
     """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
+        self.parts: Parts | None = None
         self.embedding = nn.Embedding(shape.vocab_size, shape.width)
         self.positions = None
         if shape.position == "learned":
@@ -273,7 +290,8 @@ class Transformer(nn.Module):
         cos = sin = None
         if self.shape.position == "rope":
             cos, sin = rotation(positions, self.shape, like=like)
-        return View(cos, sin, mask, mask is None and time > 1, cache, slices), positions
+        is_causal = mask is None and time > 1
+        return View(cos, sin, mask, is_causal, cache, slices, self.parts), positions
 
 
 def norm(shape: Shape) -> nn.Module:

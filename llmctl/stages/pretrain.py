@@ -157,11 +157,12 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     reading = _reading(config, workspace)
     name = config.name or (f"{reading.base_name}-more" if reading.base else "base")
     shape = _shape(config, reading)
-    config.devices.check_slices(
-        config.devices.total if world.is_alone else world.size,
-        heads=shape.num_heads,
-        kv_heads=shape.num_kv_heads,
-        context=_context(config, shape),
+    devices = config.devices
+    devices.check_teams(
+        shape,
+        _context(config, shape),
+        ranks=devices.total if world.is_alone else world.size,
+        here=devices.here if world.is_alone else world.local_size,
     )
     if config.dry_run:
         return _plan(config, reading, shape, name)
@@ -175,7 +176,7 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     if world.is_alone and config.devices.total > 1:
         # The first of the processes has told all there is to tell.
         return _launched(config, workspace, name)
-    world = replace(world, slices=config.devices.context_parallel)
+    world = replace(world, slices=devices.context_parallel, parts=devices.tp)
     artifact = _trained(config, workspace, reading, shape, name, world)
     if artifact is None:
         return {}
@@ -532,7 +533,8 @@ def _many(config: Pretrain, shape: Any, recipe: Any) -> dict[str, Any]:
         return {}
     # More GPUs than a machine has are thought of as machines of eight.
     machine = math.gcd(here, 8) if here > 8 else here
-    world = World(size=total, local_size=machine, slices=config.devices.context_parallel)
+    slices, parts = config.devices.context_parallel, config.devices.tp
+    world = World(size=total, local_size=machine, slices=slices, parts=parts)
     settings = Settings(**_chosen(config, Settings))
     return imagine(shape, recipe, settings, world)
 

@@ -7,6 +7,7 @@ when loaded. What is saved is copied first and written while the training goes o
 """
 
 import contextlib
+import functools
 import json
 import logging
 import shutil
@@ -164,6 +165,8 @@ def _prepared(
     trainer: Trainer, form: ModelForm, target: Path, place: Path | None
 ) -> Callable[[], None]:
     """A copy of the run's state, as what is left to do with it: to write it into `place`."""
+    if trainer.masters.split is not None:
+        return _put_together(trainer, form, place)
     if trainer.masters.is_sharded:
         # Every rank writes into the folder that the first has made.
         trainer.world.wait_for_all("the folder of a checkpoint")
@@ -172,15 +175,31 @@ def _prepared(
         return save_parts(trainer.model, weights, _optimizer_state(trainer), unsealed(target))
     if place is None:
         return lambda: None
-    folder = place
     weights = {name: one.to("cpu", copy=True) for name, one in form.state().items()}
     optimizer = {name: one.cpu() for name, one in _optimizer_state(trainer).items()}
+    return functools.partial(_write_whole, form, weights, optimizer, place)
 
-    def write() -> None:
-        form.write(weights, folder)
-        save_file(optimizer, folder / OPTIMIZER)
 
-    return write
+def _put_together(trainer: Trainer, form: ModelForm, place: Path | None) -> Callable[[], None]:
+    """The same of matrices that are cut: the first rank has all of it whole, and writes it."""
+    mine = _optimizer_state(trainer)
+    names = trainer.world.told_by_first(list(mine))
+    state = trainer.masters.put_together(trainer.model, mine, names)
+    weights, optimizer = (
+        # All ranks ask for every tensor; one keeps what it is told.
+        {name: one.to("cpu", copy=True) for name, one in whole.items() if place is not None}
+        for whole in (form.state(), state)
+    )
+    if place is None:
+        return lambda: None
+    return functools.partial(_write_whole, form, weights, optimizer, place)
+
+
+def _write_whole(
+    form: ModelForm, weights: Mapping[str, Tensor], optimizer: dict[str, Tensor], folder: Path
+) -> None:
+    form.write(weights, folder)
+    save_file(optimizer, folder / OPTIMIZER)
 
 
 def restore(trainer: Trainer, saved: Saved, form: ModelForm) -> None:
@@ -190,7 +209,8 @@ def restore(trainer: Trainer, saved: Saved, form: ModelForm) -> None:
     """
     if any(saved.path.glob(PARTS)):
         load_parts: Any = load("llmctl.train.distributed.parts:load_parts")
-        weights, optimizer = load_parts(trainer.model, saved.path)
+        is_cut = trainer.masters.split is not None
+        weights, optimizer = load_parts(trainer.model, saved.path, whole=is_cut)
     else:
         weights, optimizer = form.read(saved.path), load_file(saved.path / OPTIMIZER)
     trainer.masters.load(trainer.model, weights)

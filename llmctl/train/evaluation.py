@@ -99,7 +99,8 @@ def score(
         mine = turn[world.team] if world.team < len(turn) else turn[0]
         nats.append(torch.tensor([float(objective(model, mine.to(device)))], dtype=torch.float64))
         targets += sum(batch.trained for batch in turn)
-        if world.team >= len(turn):
+        # Those who hold parts of one model find the same, which counts once.
+        if world.team >= len(turn) or world.rank % world.parts:
             nats[-1].zero_()
         world.doing(f"scores held-out text, {targets:,} tokens so far")
     # By turns and within a turn by ranks is the order of the batches.

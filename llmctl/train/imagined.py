@@ -57,21 +57,17 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
     if need.total > room:
         plan |= _hint(job, kind, room)
     micro_batches = -(-rows // micro)
-    is_muon = recipe.optimizer == "muon"
     if not layout.is_sharded:
-        sent = {"all-reduce": 1} | ({"all-gather": _shapes(shape)} if is_muon else {})
-        if world.slices > 1:
-            # There and back, in both directions of a step; once more where all is computed again.
-            trades = 4 if settings.recompute == "none" else 6
-            sent["all-to-all"] = trades * shape.num_layers * micro_batches
-        return plan | {"parameters_per_rank": shape.parameters, "collectives_per_step": sent}
+        held = shape.part(world.parts).parameters
+        sent = _sent(job, micro_batches)
+        return plan | {"parameters_per_rank": held, "collectives_per_step": sent}
     rehearse: Any = load("llmctl.train.distributed.rehearsal:rehearse")
     seen = rehearse(
         replace(shape, context=recipe.context),
         world,
         each=layout.each(world),
         micro_batches=micro_batches,
-        muon=is_muon,
+        muon=recipe.optimizer == "muon",
         how=settings.recompute,
     )
     return plan | {
@@ -80,12 +76,30 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
     }
 
 
+def _sent(job: Job, micro_batches: int) -> dict[str, int]:
+    """The collectives of a step where no rank holds rows, by kind."""
+    world, shape = job.world, job.shape.part(job.world.parts)
+    sent = {"all-reduce": 1}
+    if job.recipe.optimizer == "muon":
+        # Told to those who work on other matrices, and put together by those who hold parts.
+        sent["all-gather"] = _shapes(shape) * ((world.size > world.parts) + (world.parts > 1))
+    is_again = job.settings.recompute != "none"
+    blocks = micro_batches * shape.num_layers
+    if world.slices > 1:
+        # There and back, and the way back of both.
+        sent["all-to-all"] = blocks * (6 if is_again else 4)
+    if world.parts > 1:
+        # The stream twice each way, the gains of queries and keys; the gradient's length.
+        sent["all-reduce"] += blocks * (4 + is_again + shape.qk_norm) + 1
+    return sent
+
+
 def _hint(job: Job, kind: Literal["ddp", "fsdp", "hsdp"], room: float) -> dict[str, str]:
     """What would make a row fit that does not: the fewest ranks that could share it."""
-    shape, context = job.shape, job.recipe.context
+    parts, context = job.world.parts, job.recipe.context
+    shape = job.shape.part(parts)
     for slices in range(job.world.slices + 1, job.world.size + 1):
-        heads = {"heads": shape.num_heads, "kv_heads": shape.num_kv_heads}
-        if unshared(slices, job.world.size, **heads, context=context):
+        if unshared(slices, job.world.size // parts, shape, context):
             continue
         need = replace(job, world=replace(job.world, slices=slices)).memory(kind).total
         if need <= room:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from llmctl.model.transformer import Transformer, fresh
@@ -16,7 +17,7 @@ from llmctl.shapes import Shape
 from llmctl.train.distributed.world import World
 from llmctl.train.machine import Machine
 from llmctl.train.masters import Masters
-from llmctl.train.reduction import AllReduce, Alone, Pairwise, Reduction, Sharded
+from llmctl.train.reduction import AllReduce, Alone, Pairwise, Parted, Reduction, Sharded
 from llmctl.train.spread import Spread
 
 Parallel = Literal["auto", "ddp", "fsdp", "hsdp"]
@@ -44,8 +45,8 @@ class Layout:
         return self.kind in ("fsdp", "hsdp")
 
     def each(self, world: World) -> int:
-        """Over how many ranks rows lie, where they do."""
-        return world.local_size if self.kind == "hsdp" else world.size
+        """Over how many ranks rows lie, where they do: all that hold the same part of matrices."""
+        return (world.local_size if self.kind == "hsdp" else world.size) // world.parts
 
 
 class Laid(NamedTuple):
@@ -76,7 +77,8 @@ def choose(
     if world.is_alone:
         return Layout(kind="alone", deterministic=deterministic)
     room = LARGEST_SHARE * device_bytes
-    whole = f"the whole model takes {_gb(need('ddp'))} GB of {_gb(device_bytes)}"
+    what = "the whole model" if world.parts == 1 else f"the model in {world.parts} parts"
+    whole = f"{what} takes {_gb(need('ddp'))} GB of {_gb(device_bytes)}"
     if deterministic or need("ddp") <= room:
         return Layout(kind="ddp", why=f"{whole} on each", deterministic=deterministic)
     if world.size > world.local_size > 1 and need("hsdp") <= room:
@@ -98,8 +100,14 @@ def lay(
     weights: Mapping[str, Tensor] | int,
 ) -> Laid:
     """A model with given float32 `weights`, or those that a seed draws, laid out."""
+    split = None
+    if world.parts > 1:
+        make_split: Any = load("llmctl.train.distributed.split:Split")
+        split = make_split(world, machine.device, shape)
     if layout.is_sharded:
-        return _in_rows(layout, world, shape, machine, weights)
+        return _in_rows(layout, world, shape, machine, weights, split)
+    if split is not None:
+        return _in_parts(world, shape, machine, weights, split)
     model = fresh(shape, weights if isinstance(weights, int) else 0, device=machine.device)
     masters = Masters(model)
     if not isinstance(weights, int):
@@ -112,21 +120,51 @@ def lay(
     return Laid(model, masters, AllReduce(world), Spread(world))
 
 
+def _in_parts(
+    world: World, shape: Shape, machine: Machine, weights: Mapping[str, Tensor] | int, split: Any
+) -> Laid:
+    """A part of each matrix on each rank of a team, whole teams side by side."""
+    with torch.device("meta"):
+        model = Transformer(shape.part(world.parts))
+    model.to_empty(device=machine.device)
+    masters = _filled(model, shape, weights, split)
+    model.to(machine.dtype)
+    reduce = AllReduce(world, _parted(masters, split))
+    return Laid(model, masters, reduce, Spread(split.peers, split=split))
+
+
 def _in_rows(
     layout: Layout,
     world: World,
     shape: Shape,
     machine: Machine,
     weights: Mapping[str, Tensor] | int,
+    split: Any,
 ) -> Laid:
     laid_in_rows: Any = load("llmctl.train.distributed.sharding:laid_in_rows")
     model, group = laid_in_rows(
-        shape, machine, ranks=world.size, each=layout.each(world), offload=layout.offload
+        shape.part(world.parts), machine, world, each=layout.each(world), offload=layout.offload
     )
-    masters = Masters(model)
-    drawn = model.drawn_weights(weights) if isinstance(weights, int) else weights.items()
+    masters = _filled(model, shape, weights, split)
+    within = world.within(group)
+    copies = world.size // world.parts // within.size
+    reduce = Sharded(world, copies, None if split is None else _parted(masters, split))
+    return Laid(model, masters, reduce, Spread(within, is_sharded=True, split=split))
+
+
+def _filled(
+    model: Transformer, shape: Shape, weights: Mapping[str, Tensor] | int, split: Any
+) -> Masters:
+    """The masters of a model without values, filled; `shape` is that of the whole model."""
+    model.parts = split
+    masters = Masters(model, split)
+    with torch.device("meta"):
+        whole = Transformer(shape)
+    drawn = whole.drawn_weights(weights) if isinstance(weights, int) else weights.items()
     for name, value in drawn:
         masters.load(model, {name: value})
-    within = world.within(group)
-    reduce = Sharded(world, copies=world.size // within.size)
-    return Laid(model, masters, reduce, Spread(within, is_sharded=True))
+    return masters
+
+
+def _parted(masters: Masters, split: Any) -> Parted:
+    return Parted(ranks=split.ranks, peers=split.peers, shares=masters.shares)

@@ -6,6 +6,7 @@ weights are cut into their logical matrices (q, k, v; gate, up), because Muon mu
 each alone.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llmctl.model.transformer import Kind, Network, logical_matrices
-from llmctl.train.distributed.rows import is_sharded, local_part, whole_of
+from llmctl.train.distributed.rows import is_sharded, laid_as, local_part, whole_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +23,23 @@ class Master:
     """One logical matrix or vector: its name, what it does, and its float32 value.
 
     The value is the rows that lie on this rank, of a matrix of `shape`; which rows lie on another
-    says `rows_on`, by how many rows of what holds the matrix every rank has.
+    says `rows_on`, by how many rows of what holds the matrix every rank has. The matrix may be
+    itself a part of one whose shape is `whole`.
     """
 
     name: str
     kind: Kind
     value: Tensor
     shape: tuple[int, ...]
+    whole: tuple[int, ...]
     first: int = 0
     stride: int | None = None
+
+    @property
+    def cut(self) -> int | None:
+        """The dimension by which the whole matrix is cut, if it is."""
+        found = (dim for dim, size in enumerate(self.whole) if size != self.shape[dim])
+        return next(found, None)
 
     def rows_on(self, rank: int) -> int:
         """How many of the rows lie on a rank."""
@@ -47,14 +56,36 @@ class _Place(NamedTuple):
     whole: slice
 
 
+class Split(Protocol):
+    """Parameters of which other ranks hold other parts: how a part comes from a whole and back."""
+
+    def whole_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what a parameter, or a matrix in it, of such a shape is a part of."""
+        ...
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """This rank's part of a parameter."""
+        ...
+
+    def whole(self, name: str, part: Tensor) -> Tensor:
+        """A parameter put together on every rank, all of which must ask for it."""
+        ...
+
+    def of_whole(self, work: Callable[[Tensor], Tensor], dim: int) -> Callable[[Tensor], Tensor]:
+        """What works on stacks of whole matrices, for stacks of parts."""
+        ...
+
+
 class Masters:
     """The masters of a float32 model, with the way of gradients in and of new values out.
 
     The model may change its type afterwards: the masters keep the float32 weights. What is frozen
-    (`requires_grad` off) has no master.
+    (`requires_grad` off) has no master. With a `split` the model is a part of one that is loaded
+    and given out whole.
     """
 
-    def __init__(self, model: Network) -> None:
+    def __init__(self, model: Network, split: Split | None = None) -> None:
+        self.split = split
         self.masters: list[Master] = []
         self._places: list[_Place] = []
         for name, parameter, rows, kind in logical_matrices(model):
@@ -64,7 +95,10 @@ class Masters:
             local = slice(mine.start - part.first, mine.stop - part.first)
             shape = (count, *parameter.shape[1:])
             value = part.value.detach()[local]
-            self.masters.append(Master(name, kind, value, shape, rows.start, part.stride))
+            whole = shape
+            if split is not None:
+                whole = split.whole_shape(name.partition("[")[0], shape)
+            self.masters.append(Master(name, kind, value, shape, whole, rows.start, part.stride))
             self._places.append(_Place(parameter, local, slice(mine.start, mine.stop)))
         self.parameters = list({id(one.parameter): one.parameter for one in self._places}.values())
         self.is_sharded = any(is_sharded(one) for one in self.parameters)
@@ -97,9 +131,11 @@ class Masters:
         all of them in the same order.
         """
         if self.is_sharded:
-            return _Gathered(dict(model.named_parameters()))
+            return _Gathered(dict(model.named_parameters()), self.split)
         state = {name: value.detach() for name, value in model.state_dict().items()}
-        return state | self.trained_state(model) if self._are_copies else state
+        if self._are_copies:
+            state |= self.trained_state(model)
+        return state if self.split is None else _Gathered(state, self.split)
 
     def trained_state(self, model: Network) -> dict[str, Tensor]:
         """This rank's part of the values of the trained parameters alone, in float32."""
@@ -132,8 +168,37 @@ class Masters:
             stored = state.get(names[id(place.parameter)])
             if stored is not None:
                 is_part = is_sharded(stored)
+                if self.split is not None:
+                    stored = self.split.part(names[id(place.parameter)], stored)
                 rows = place.local if is_part else place.whole
                 yield master, (local_part(stored).value if is_part else stored)[rows]
+
+    def put_together(
+        self, model: Network, tensors: Mapping[str, Tensor], names: Sequence[str]
+    ) -> Mapping[str, Tensor]:
+        """Tensors `<parameter>.<key>`, of which this rank has its part, gathered as they are asked
+        for; `names` are the same on all ranks, some of which have no part of some.
+        """
+        parameters = dict(model.named_parameters())
+        parts: dict[str, Tensor] = {}
+        for name in names:
+            like = parameters[_parameter_of(name)]
+            none = local_part(like).value.detach().new_zeros(0, *like.shape[1:])
+            parts[name] = laid_as(tensors.get(name, none.float()), like)
+        return _Gathered(parts, self.split, _parameter_of)
+
+    @property
+    def shares(self) -> list[float]:
+        """For each parameter, which share of its gradient is counted here: others count the rest.
+
+        Those that are whole on every rank of a split are counted by all of them.
+        """
+        of = {
+            id(place.parameter): math.prod(master.whole) / math.prod(master.shape)
+            for master, place in zip(self.masters, self._places, strict=True)
+        }
+        parts = max(of.values())
+        return [of[id(one)] / parts for one in self.parameters]
 
     def load(self, model: Network, state: Mapping[str, Tensor]) -> None:
         """Take a float32 state dict as the masters' values and the model's weights."""
@@ -146,17 +211,29 @@ class Masters:
 class _Gathered(Mapping[str, Tensor]):
     """Parameters that lie over the ranks, each put together on all of them when asked for."""
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
-        self._parameters = parameters
+    def __init__(
+        self,
+        parts: Mapping[str, Tensor],
+        split: Split | None,
+        parameter_of: Callable[[str], str] = str,
+    ) -> None:
+        self._parts = parts
+        self._split = split
+        self._parameter_of = parameter_of
 
     def __getitem__(self, name: str) -> Tensor:
-        return whole_of(self._parameters[name])
+        found = whole_of(self._parts[name])
+        return found if self._split is None else self._split.whole(self._parameter_of(name), found)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._parameters)
+        return iter(self._parts)
 
     def __len__(self) -> int:
-        return len(self._parameters)
+        return len(self._parts)
+
+
+def _parameter_of(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _common(start: int, count: int, other: int, other_count: int) -> range:

@@ -112,6 +112,7 @@ class Job:
                 each=each if world.size % each == 0 else world.size,
                 offload=settings.cpu_offload and parallel != "ddp",
                 slices=world.slices,
+                parts=world.parts,
             ),
             precision="bf16" if self.machine.dtype == torch.bfloat16 else "float32",
             optimizer=self.recipe.optimizer,
@@ -261,7 +262,7 @@ class Pretraining:
         rows, settings, world = self.job.recipe.rows, self.job.settings, self.job.world
         teams = world.teams
         if rows % teams:
-            each = f"teams of {world.slices} processes" if world.slices > 1 else "processes"
+            each = f"teams of {world.team_size} processes" if world.team_size > 1 else "processes"
             raise ConfigError(
                 f"{rows} rows do not divide over {teams} {each}",
                 hint=f"give `--batch {teams * math.ceil(rows / teams)}`",
@@ -387,6 +388,7 @@ class Pretraining:
             "world_size": self.job.world.size,
             "parallel": self.layout.kind,
             "context_parallel": self.job.world.slices,
+            "tensor_parallel": self.job.world.parts,
             "goodput": run.goodput.facts(),
         }
 

@@ -74,7 +74,7 @@ def _all_fit(trainer: Trainer, longest: StepBatch, spare: int) -> bool:
     others waiting in the middle of a step: there the estimate alone decides.
     """
     world = trainer.world
-    if (trainer.masters.is_sharded and not world.is_alone) or world.slices > 1:
+    if (trainer.masters.is_sharded and not world.is_alone) or world.team_size > 1:
         return True
     (is_too_much,) = world.any(not _fits(trainer, longest, spare))
     return not is_too_much

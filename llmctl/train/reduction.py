@@ -4,6 +4,7 @@ What differs between one process, several that hold the whole model, and several
 of it each; the loop knows none of it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -48,23 +49,42 @@ class Alone:
         return Summed(loss, torch.nn.utils.get_total_norm(gradients))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parted:
+    """Who holds the other parts of this rank's matrices, and who the same.
+
+    Of each gradient a share counts here, the rest on the other `ranks`.
+    """
+
+    ranks: World
+    peers: World
+    shares: Sequence[float]
+
+
 @dataclass(frozen=True, slots=True)
 class AllReduce:
     """By the backend's own all-reduce, in whatever order is fastest.
 
     What is large is summed where it lies: to put it end to end takes as long as the sum itself.
+    Where ranks hold parts of matrices, sums are over those with the same part.
     """
 
     world: World
+    parted: Parted | None = None
 
     def __call__(self, gradients: list[Tensor], loss: Tensor) -> Summed:
         small = [one for one in gradients if not _is_large(one)]
         flat = flattened([*small, loss])
-        self.world.add_up([flat, *filter(_is_large, gradients)], WHAT)
+        peers = self.world if self.parted is None else self.parted.peers
+        peers.add_up([flat, *filter(_is_large, gradients)], WHAT)
         *parts, loss = unflattened(flat, [*small, loss])
         for one, part in zip(small, parts, strict=True):
             one.copy_(part)
-        return Summed(loss, torch.nn.utils.get_total_norm(gradients))
+        if self.parted is None:
+            return Summed(loss, torch.nn.utils.get_total_norm(gradients))
+        squares = _squares(gradients, self.parted.shares)
+        self.parted.ranks.add_up([squares], WHAT)
+        return Summed(loss, squares.sqrt())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +120,20 @@ class Sharded:
 
     world: World
     copies: int
+    parted: Parted | None = None
 
     def __call__(self, gradients: list[Tensor], loss: Tensor) -> Summed:
-        squares = torch.stack([one.square().sum() for one in gradients]).sum() / self.copies
-        both = torch.stack([loss, squares.to(loss.device)])
+        shares = [1.0] * len(gradients) if self.parted is None else self.parted.shares
+        squares = _squares(gradients, shares) / self.copies
+        # Who holds parts of one model has the same loss.
+        both = torch.stack([loss / self.world.parts, squares.to(loss.device)])
         self.world.add_up([both], WHAT)
         return Summed(both[0], both[1].sqrt())
+
+
+def _squares(gradients: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    pairs = zip(gradients, shares, strict=True)
+    return torch.stack([share * one.square().sum() for one, share in pairs]).sum()
 
 
 def _is_large(gradient: Tensor) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from llmctl.train.distributed.world import ALONE, World, flattened
-from llmctl.train.masters import Master
+from llmctl.train.masters import Master, Split
 
 WHAT = "the other ranks' matrices"
 Work = Callable[[Tensor], Tensor]
@@ -21,17 +21,24 @@ Work = Callable[[Tensor], Tensor]
 class Spread:
     """Matrices over the ranks of a world; alone, or where bits must not change, all stays here."""
 
-    def __init__(self, world: World = ALONE, *, is_sharded: bool = False) -> None:
+    def __init__(
+        self, world: World = ALONE, *, is_sharded: bool = False, split: Split | None = None
+    ) -> None:
         self.world = world
         self.is_sharded = is_sharded
+        self.split = split
 
     def worked(
         self, masters: Sequence[Master], pieces: Sequence[Tensor], work: Work
     ) -> Sequence[Tensor]:
         """This rank's rows of what `work` makes of matrices (N, R, C), whose rows the pieces are.
 
-        The masters are of one shape; `work` must treat each matrix of a stack by itself.
+        The masters are of one shape, as wholes too, and `work` must treat each whole matrix of a
+        stack by itself.
         """
+        cut = masters[0].cut
+        if self.split is not None and cut is not None:
+            work = self.split.of_whole(work, cut)
         if self.world.is_alone:
             return work(torch.stack(list(pieces))).unbind()
         if not self.is_sharded:

@@ -81,6 +81,19 @@ def test_ranks_that_share_a_row_divide_what_it_keeps():
     assert over[1].parameters == over[0].parameters
 
 
+def test_ranks_that_hold_parts_of_matrices_divide_all_but_the_stream_and_the_tables():
+    whole, part = (
+        rank_memory(SHAPE, Ranks(world_size=64, parallel="fsdp", parts=parts), optimizer="adamw")
+        for parts in (1, 8)
+    )
+    stream = 4 * SHAPE.num_layers * SHAPE.width * SHAPE.context * 2
+
+    assert part.activations == pytest.approx(stream + (whole.activations - stream) / 8, rel=0.02)
+    # Rows lie over an eighth of the ranks, and there are as many fewer; tables stay whole.
+    tables = 2 * SHAPE.vocab_size * SHAPE.width / 8
+    assert part.parameters / 4 == pytest.approx(whole.parameters / 4 + 7 / 8 * tables, rel=0.01)
+
+
 def test_states_of_one_rank_are_masters_sums_and_averages():
     parameters = SHAPE.parameters
     need = rank_memory(SHAPE, precision="float32", optimizer="adamw")
@@ -148,7 +161,7 @@ def test_the_estimate_of_anybodys_training_has_the_same_states_but_for_float32_g
 
 @pytest.mark.parametrize("wrong", [
     {"world_size": 0}, {"world_size": 12, "parallel": "hsdp"}, {"offload": True}, {"each": 0},
-    {"world_size": 6, "slices": 4},
+    {"world_size": 6, "slices": 4}, {"world_size": 6, "parts": 4},
 ])  # fmt: skip
 def test_ranks_that_cannot_be_are_refused(wrong: dict[str, object]):
     with pytest.raises(ConfigError):

@@ -46,6 +46,19 @@ def test_ranks_that_share_a_row_trade_heads_for_time_and_back_in_every_block(
     assert seen.collectives["all-to-all"] == 3 * trades * SHAPE.num_layers
 
 
+@pytest.mark.parametrize(("how", "sums"), [("none", 4), ("selective", 5), ("full", 5)])
+def test_ranks_that_hold_parts_of_matrices_sum_the_stream_and_hold_less(
+    how: Recompute, sums: int
+) -> None:
+    world = World(size=8, parts=2)
+    seen = rehearse(SHAPE, world, each=4, micro_batches=3, muon=False, how=how)
+
+    # Beside those of the stream, one of the gains of queries and keys; and the loss.
+    assert seen.collectives["all-reduce"] == 3 * (sums + 1) * SHAPE.num_layers + 1
+    held = SHAPE.part(2).parameters
+    assert SHAPE.parameters / 2 < held <= 4 * seen.parameters < 1.02 * held
+
+
 def test_a_row_that_does_not_fit_is_told_how_many_could_share_it(
     tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,8 +21,7 @@ from torch.distributed.checkpoint import (
 )
 
 from llmctl.model.transformer import Network
-from llmctl.train.distributed.rows import is_sharded
-from llmctl.train.distributed.sharding import as_sharded
+from llmctl.train.distributed.rows import is_sharded, laid_as
 
 WEIGHTS, OPTIMIZER = "weights", "optimizer"
 
@@ -38,12 +37,10 @@ def save_parts(
     `weights` by parameter and `optimizer` by `<parameter>.<key>` are this rank's rows.
     """
     parameters = dict(model.named_parameters())
-    state = {
-        f"{WEIGHTS}.{name}": as_sharded(one, parameters[name]) for name, one in weights.items()
-    }
+    state = {f"{WEIGHTS}.{name}": laid_as(one, parameters[name]) for name, one in weights.items()}
     for name, one in optimizer.items():
         like = parameters[name.rpartition(".")[0]]
-        state[f"{OPTIMIZER}.{name}"] = as_sharded(one, like)
+        state[f"{OPTIMIZER}.{name}"] = laid_as(one, like)
     writing: Any = dcp.async_save(
         state,
         storage_writer=HuggingFaceStorageWriter(str(directory), save_distributed=True),
@@ -61,12 +58,20 @@ def save_parts(
     return finish
 
 
-def load_parts(model: Network, directory: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights and the optimizer's tensors in a folder, laid out as the model's parameters."""
+def load_parts(
+    model: Network, directory: Path, *, whole: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights and the optimizer's tensors in a folder, as the model's parameters lie, or whole
+    on every rank.
+    """
     parameters = dict(model.named_parameters())
     reader = HuggingFaceStorageReader(str(directory))
+    stored: dict[str, Any] = reader.read_metadata().state_dict_metadata
     state: dict[str, Any] = {}
-    for name in reader.read_metadata().state_dict_metadata:
+    for name, told in stored.items():
+        if whole:
+            state[name] = torch.zeros(told.size)
+            continue
         kind, _, place = name.partition(".")
         parameter = parameters[place if kind == WEIGHTS else place.rpartition(".")[0]]
         state[name] = torch.zeros_like(parameter, dtype=torch.float32, device="cpu").detach()

@@ -8,7 +8,6 @@ while the block runs.
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -18,29 +17,32 @@ from torch.distributed.fsdp import (
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.distributed.tensor import DTensor
 
 from llmctl.model.transformer import Transformer
 from llmctl.shapes import Shape
+from llmctl.train.distributed.world import World
 from llmctl.train.machine import Machine
 
 
-def mesh_over(device: str, ranks: int, each: int) -> DeviceMesh:
-    """A mesh whose last dimension is `each` ranks; where there are more, its first repeats them."""
-    if ranks == each:
-        return init_device_mesh(device, (ranks,))
-    return init_device_mesh(device, (ranks // each, each), mesh_dim_names=("replicate", "shard"))
+def mesh_over(device: str, world: World, each: int) -> DeviceMesh:
+    """The ranks that hold the same parts of matrices as this one, `each` of them in the last
+    dimension; where there are more, the first repeats them.
+    """
+    ranks = world.size // world.parts
+    sizes, names = (ranks // each, each, world.parts), ("replicate", "shard", "part")
+    mesh = init_device_mesh(device, sizes, mesh_dim_names=names)
+    return mesh["shard"] if ranks == each else mesh["replicate", "shard"]
 
 
 def laid_in_rows(
-    shape: Shape, machine: Machine, *, ranks: int, each: int, offload: bool
+    shape: Shape, machine: Machine, world: World, *, each: int, offload: bool
 ) -> tuple[Transformer, Any]:
     """A model without values yet, in rows over `each` ranks, and the group of those ranks.
 
-    Where there are more ranks, as many times as they are.
+    Where there are more ranks, as many times as they are; `shape` is that of a rank's part.
     """
     device = machine.device
-    mesh = mesh_over(device.type, ranks, each)
+    mesh = mesh_over(device.type, world, each)
     with torch.device("meta"):
         model = Transformer(shape)
     shard(model, mesh, dtype=machine.dtype, offload=offload)
@@ -50,14 +52,6 @@ def laid_in_rows(
         module.unshard()
         module.reshard()
     return model, mesh.get_group(mesh.ndim - 1)
-
-
-def as_sharded(value: Tensor, like: Tensor) -> Tensor:
-    """This rank's rows as a tensor that lies over the ranks as another does."""
-    assert isinstance(like, DTensor)
-    return DTensor.from_local(
-        value, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
-    )
 
 
 def shard(

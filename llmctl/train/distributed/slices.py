@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed._functional_collectives import all_to_all_single, wait_tensor
+from torch.distributed.device_mesh import init_device_mesh
 
-from llmctl.train.distributed.sharding import mesh_over
 from llmctl.train.distributed.world import World
 
 
@@ -20,11 +20,11 @@ class Team:
     """The ranks that share rows with this one, and their way to trade heads for time."""
 
     def __init__(self, world: World, device: torch.device) -> None:
-        assert world.size % world.slices == 0, "teams must divide the ranks"
-        mesh = mesh_over(device.type, world.size, world.slices)
-        self.group: dist.ProcessGroup = mesh.get_group(mesh.ndim - 1)
+        sizes, names = (world.teams, world.slices, world.parts), ("team", "slice", "part")
+        mesh = init_device_mesh(device.type, sizes, mesh_dim_names=names)
+        self.group: dist.ProcessGroup = mesh.get_group("slice")
         self.size = world.slices
-        self.place = world.rank % world.slices
+        self.place = mesh.get_local_rank("slice")
 
     def mine(self, time: int) -> slice:
         """This rank's slice of so much time."""

@@ -4,8 +4,8 @@ The only file that reads `RANK` or touches process groups. A run of one process 
 size one, in which every question is answered at once. PyTorch carries the rest: its rendezvous,
 NCCL between GPUs, gloo between CPUs and for the few numbers that steer a run.
 
-    R ranks, each one process; a rank's share of a batch is a block of its rows, which so many
-    neighbours as there are slices have in common
+    R ranks, each one process; a rank's share of a batch is a block of its rows, which the
+    neighbours of a team have in common
 """
 
 import contextlib
@@ -61,7 +61,8 @@ NOBODY_WATCHES = Pulse(None, 0)
 class World:
     """This process among those that train together: `rank` of `size`, `local_rank` of its machine.
 
-    So many neighbours as there are `slices` are a team: they compute the same rows together.
+    Neighbours are a team who compute the same rows together: so many as there are `slices` of
+    time, and of each so many as there are `parts` of matrices.
     Every rank must ask the same questions in the same order. TrainingError where another rank
     does not answer within the time that `joined` was given.
     """
@@ -73,6 +74,7 @@ class World:
     _pulse: Pulse = NOBODY_WATCHES
     _group: Any = None
     slices: int = 1
+    parts: int = 1
 
     @property
     def is_alone(self) -> bool:
@@ -87,12 +89,17 @@ class World:
     @property
     def teams(self) -> int:
         """How many teams there are."""
-        return self.size // self.slices
+        return self.size // self.team_size
+
+    @property
+    def team_size(self) -> int:
+        """How many ranks compute the same rows."""
+        return self.slices * self.parts
 
     @property
     def team(self) -> int:
         """Which of them this rank is of."""
-        return self.rank // self.slices
+        return self.rank // self.team_size
 
     def share(self, rows: int) -> range:
         """This rank's block of so many rows; the blocks of all teams are of one size."""
@@ -142,7 +149,7 @@ class World:
         if not self.is_alone:
             with self.waiting_for(what):
                 for one in tensors:
-                    dist.all_reduce(one)
+                    dist.all_reduce(one, group=self._group)
 
     def exchange(self, mine: Tensor, partner: int, what: str) -> Tensor:
         """A tensor for the one of another rank, of the same size and type."""
@@ -173,7 +180,7 @@ class World:
     def within(self, group: Any) -> "World":
         """The same among the ranks of a process group of torch's alone."""
         rank, size = dist.get_rank(group), dist.get_world_size(group)
-        return replace(self, rank=rank, size=size, _group=group)
+        return replace(self, rank=rank, size=size, _group=group, slices=1, parts=1)
 
     def doing(self, what: str) -> None:
         """Note for whoever watches what this rank does from here on."""

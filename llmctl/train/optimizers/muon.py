@@ -60,15 +60,15 @@ class Muon(torch.optim.Optimizer):
         super().__init__([one.value for one in masters], {"lr": lr, "momentum": momentum})
         self.dtype = dtype
         self.spread = spread
-        self._by_shape: dict[tuple[int, ...], list[Master]] = {}
+        self._by_shape: dict[tuple[tuple[int, ...], ...], list[Master]] = {}
         for one in masters:
-            self._by_shape.setdefault(one.shape, []).append(one)
+            self._by_shape.setdefault((one.whole, one.shape), []).append(one)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # noqa: ARG002
         """Change every matrix by its gradient."""
         (group,) = self.param_groups
-        for shape, masters in self._by_shape.items():
+        for (shape, _), masters in self._by_shape.items():
             ahead = self._momentum([one.value for one in masters], group["momentum"])
             pieces = [one.to(self.dtype) for one in ahead]
             updates = self.spread.worked(masters, pieces, orthogonalize)

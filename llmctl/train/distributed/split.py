@@ -1,0 +1,116 @@
+"""Matrices of which neighbouring ranks hold a part each: some heads, some of the inner width.
+
+Megatron-LM (Shoeybi et al. 2019, arXiv 1909.08053, section 3): what goes into a block's products
+is cut by columns of its output, what comes out by rows of its input, so that one sum behind
+attention and one behind the feed-forward layer make the stream whole again; on the way back one
+before each. Fused matrices are cut part by part; embedding, head and gains are whole on each rank.
+
+    N matrices, R rows, C columns
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.distributed._functional_collectives import all_reduce, wait_tensor
+from torch.distributed.device_mesh import init_device_mesh
+
+from llmctl.model.transformer import fused_parts
+from llmctl.shapes import Shape
+from llmctl.train.distributed.world import World
+
+BY_ROWS, BY_COLUMNS = frozenset({"qkv", "gate_up", "up"}), frozenset({"out", "down"})
+WHAT = "the other parts of matrices"
+
+
+class Split:
+    """The ranks that hold the parts of one model, and those that hold the same part as this one."""
+
+    def __init__(self, world: World, device: torch.device, shape: Shape) -> None:
+        sizes = (world.size // world.parts, world.parts)
+        mesh = init_device_mesh(device.type, sizes, mesh_dim_names=("peers", "parts"))
+        self._group: Any = mesh.get_group("parts")
+        self.ranks = world.within(self._group)
+        self.peers = world.within(mesh.get_group("peers"))
+        self.shape = shape
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Something whole, on its way into parts: its gradient is the sum of theirs."""
+        entered: Tensor = _Enter.apply(x, self._group)
+        return entered
+
+    def leave(self, y: Tensor) -> Tensor:
+        """The sum of what all parts gave."""
+        left: Tensor = _Leave.apply(y, self._group)
+        return left
+
+    def cut(self, name: str) -> int | None:
+        """The dimension by which a parameter is cut, None where it is whole on each rank."""
+        module, kind = name.split(".")[-2:]
+        if module in BY_ROWS:
+            return 0
+        return 1 if module in BY_COLUMNS and kind == "weight" else None
+
+    def whole_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what a parameter, or a matrix in it, of such a shape is a part of."""
+        dim = self.cut(name)
+        parts = self.ranks.size
+        return tuple(n * parts if place == dim else n for place, n in enumerate(shape))
+
+    def part(self, name: str, whole: Tensor) -> Tensor:
+        """This rank's part of a parameter."""
+        dim = self.cut(name)
+        if dim is None:
+            return whole
+        fused = whole.split(self._fused(self.shape, name, whole), dim=dim)
+        return torch.cat([one.chunk(self.ranks.size, dim)[self.ranks.rank] for one in fused], dim)
+
+    def whole(self, name: str, part: Tensor) -> Tensor:
+        """A parameter put together on every rank, all of which must ask for it."""
+        dim = self.cut(name)
+        if dim is None:
+            return part
+        rows = self._fused(self.shape.part(self.ranks.size), name, part)
+        parts = [one.split(rows, dim=dim) for one in self.ranks.gathered(part.contiguous(), WHAT)]
+        return torch.cat([torch.cat(one, dim) for one in zip(*parts, strict=True)], dim)
+
+    def of_whole(self, work: Callable[[Tensor], Tensor], dim: int) -> Callable[[Tensor], Tensor]:
+        """What works on whole matrices (N, R, C), for parts: every rank does all of the work."""
+
+        def of_parts(stack: Tensor) -> Tensor:
+            parts = self.ranks.gathered(stack.contiguous(), WHAT)
+            done = work(torch.cat(parts.unbind(), dim + 1))
+            return done.chunk(self.ranks.size, dim + 1)[self.ranks.rank]
+
+        return of_parts
+
+    def _fused(self, shape: Shape, name: str, tensor: Tensor) -> list[int]:
+        """How many rows each matrix has that a parameter holds; of one cut by columns, all."""
+        if self.cut(name) == 1:
+            return [tensor.shape[1]]
+        return list(fused_parts(shape, name).values()) or [tensor.shape[0]]
+
+
+class _Enter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        return wait_tensor(all_reduce(outer[0].contiguous(), "sum", ctx.group)), None
+
+
+class _Leave(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, group: Any) -> Tensor:  # noqa: ARG004
+        return wait_tensor(all_reduce(y, "sum", group))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return outer[0], None
