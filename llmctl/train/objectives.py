@@ -92,7 +92,8 @@ class _HeadCrossEntropy(torch.autograd.Function):
         head_gradient = torch.zeros_like(head_VD, dtype=torch.float32) if needs_gradient else None
         for start in range(0, len(hidden_ND), chunk):
             rows = slice(start, start + chunk)
-            hidden_CD, counts_C1 = hidden_ND[rows], (targets_N[rows] != IGNORED).unsqueeze(1)
+            hidden_CD = hidden_ND[rows]
+            counts_C1 = (targets_N[rows] != IGNORED).unsqueeze(1).to(hidden_CD.dtype)
             index_C1 = targets_N[rows].clamp(min=0).unsqueeze(1)
             # One pass, float32 inside whatever comes and goes: a twentieth of the time of widening
             # the logits, and no less exact than they are.

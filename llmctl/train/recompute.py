@@ -24,6 +24,7 @@ KEPT = frozenset(
     {
         _ATEN.mm.default,
         _ATEN.addmm.default,
+        _ATEN._scaled_mm.default,
         _ATEN._scaled_dot_product_flash_attention.default,
         _ATEN._scaled_dot_product_flash_attention_for_cpu.default,
         _ATEN._scaled_dot_product_efficient_attention.default,

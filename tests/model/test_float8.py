@@ -1,14 +1,17 @@
 """Linear layers in eight bits: what they compute and learn, and when they do not."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmctl.model.float8 import Float8Linear, compute_in_float8, narrowed
 from llmctl.model.transformer import fresh
 from llmctl.shapes import named_shape
-from llmctl.train.recompute import recompute
+from llmctl.train.recompute import Recompute, recompute
 
 SHAPE = named_shape("nano", vocab_size=64, num_layers=2, width=64, num_heads=4, context=32)
 
@@ -78,7 +81,8 @@ def test_only_what_learns_is_rounded_and_only_sides_that_fit() -> None:
 
 def test_a_model_rounds_in_its_blocks_alone_and_learns_the_same_when_it_keeps_less() -> None:
     found: list[list[Tensor]] = []
-    for how in ("none", "selective", "full"):
+    kept: tuple[Recompute, ...] = ("none", "selective", "full")
+    for how in kept:
         model = fresh(SHAPE, 0)
         compute_in_float8(model.blocks)
         recompute(model, how)
@@ -92,6 +96,31 @@ def test_a_model_rounds_in_its_blocks_alone_and_learns_the_same_when_it_keeps_le
     assert {name for name, kind in kinds.items() if kind is nn.Linear} <= {"head"}
     for others in found[1:]:
         assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+
+
+class Products(TorchDispatchMode):
+    """Counts products in eight bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._scaled_mm.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("how", "again"), [("none", 0), ("selective", 0), ("full", 1)])
+def test_what_products_gave_is_kept_unless_nothing_is(how: Recompute, again: int) -> None:
+    model = fresh(SHAPE, 0)
+    compute_in_float8(model.blocks)
+    recompute(model, how)
+    layers = sum(isinstance(one, Float8Linear) for one in model.modules())
+
+    with Products() as products:
+        model(torch.zeros(2, 32, dtype=torch.long)).logsumexp(-1).sum().backward()
+
+    assert products.count == (3 + again) * layers
 
 
 # Of torch's tracer itself.
