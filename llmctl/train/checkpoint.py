@@ -7,7 +7,6 @@ when loaded. What is saved is copied first and written while the training goes o
 """
 
 import contextlib
-import functools
 import json
 import logging
 import shutil
@@ -25,12 +24,15 @@ from torch import Tensor
 from llmctl.durable import damage, sealed_directory, unsealed
 from llmctl.errors import TrainingError
 from llmctl.registry import load
+from llmctl.train.distributed.rows import Piece
 from llmctl.train.masters import Master
 from llmctl.train.trainer import Progress, Trainer
 
 OPTIMIZER = "optimizer.safetensors"
 COUNTERS = "trainer.json"
 PARTS = "shard-*.safetensors"
+# What a piece is of, before the name of its master.
+WEIGHTS, OPTIMIZERS = "weights", "optimizer"
 logger = logging.getLogger(__name__)
 
 
@@ -165,57 +167,70 @@ def _prepared(
     trainer: Trainer, form: ModelForm, target: Path, place: Path | None
 ) -> Callable[[], None]:
     """A copy of the run's state, as what is left to do with it: to write it into `place`."""
-    if trainer.masters.split is not None:
-        return _put_together(trainer, form, place)
-    if trainer.masters.is_sharded:
+    if _lies_in_pieces(trainer):
         # Every rank writes into the folder that the first has made.
         trainer.world.wait_for_all("the folder of a checkpoint")
         save_parts: Any = load("llmctl.train.distributed.parts:save_parts")
-        weights = trainer.masters.trained_state(trainer.model)
-        return save_parts(trainer.model, weights, _optimizer_state(trainer), unsealed(target))
+        return save_parts(_pieces(trainer), unsealed(target))
     if place is None:
         return lambda: None
     weights = {name: one.to("cpu", copy=True) for name, one in form.state().items()}
     optimizer = {name: one.cpu() for name, one in _optimizer_state(trainer).items()}
-    return functools.partial(_write_whole, form, weights, optimizer, place)
 
+    def write() -> None:
+        form.write(weights, place)
+        save_file(optimizer, place / OPTIMIZER)
 
-def _put_together(trainer: Trainer, form: ModelForm, place: Path | None) -> Callable[[], None]:
-    """The same of matrices that are cut: the first rank has all of it whole, and writes it."""
-    mine = _optimizer_state(trainer)
-    names = trainer.world.told_by_first(list(mine))
-    state = trainer.masters.put_together(trainer.model, mine, names)
-    weights, optimizer = (
-        # All ranks ask for every tensor; one keeps what it is told.
-        {name: one.to("cpu", copy=True) for name, one in whole.items() if place is not None}
-        for whole in (form.state(), state)
-    )
-    if place is None:
-        return lambda: None
-    return functools.partial(_write_whole, form, weights, optimizer, place)
-
-
-def _write_whole(
-    form: ModelForm, weights: Mapping[str, Tensor], optimizer: dict[str, Tensor], folder: Path
-) -> None:
-    form.write(weights, folder)
-    save_file(optimizer, folder / OPTIMIZER)
+    return write
 
 
 def restore(trainer: Trainer, saved: Saved, form: ModelForm) -> None:
     """Put weights, optimizer and counters of a checkpoint into a trainer.
 
-    It may have been saved by any number of ranks, whole or in parts.
+    It may have been saved by any number of ranks, whole or in pieces.
     """
-    if any(saved.path.glob(PARTS)):
-        load_parts: Any = load("llmctl.train.distributed.parts:load_parts")
-        is_cut = trainer.masters.split is not None
-        weights, optimizer = load_parts(trainer.model, saved.path, whole=is_cut)
-    else:
-        weights, optimizer = form.read(saved.path), load_file(saved.path / OPTIMIZER)
-    trainer.masters.load(trainer.model, weights)
     trainer.progress = saved.progress
-    _load_optimizer_state(trainer, optimizer)
+    if any(saved.path.glob(PARTS)):
+        _load_pieces(trainer, saved.path)
+        return
+    trainer.masters.load(trainer.model, form.read(saved.path))
+    _load_optimizer_state(trainer, load_file(saved.path / OPTIMIZER))
+
+
+def _lies_in_pieces(trainer: Trainer) -> bool:
+    """Whether a rank has rows of matrices or parts of them alone."""
+    return trainer.masters.is_sharded or trainer.masters.split is not None
+
+
+def _pieces(trainer: Trainer) -> dict[str, Piece]:
+    """This rank's pieces of all that a run remembers, by name."""
+    found = {f"{WEIGHTS}.{one.name}": one.piece() for one in trainer.masters.masters}
+    for master, state in _states(trainer):
+        for key in state.keys() - {"step"}:
+            found[f"{OPTIMIZERS}.{master.name}.{key}"] = master.piece(state[key])
+    return found
+
+
+def _load_pieces(trainer: Trainer, folder: Path) -> None:
+    load_parts: Any = load("llmctl.train.distributed.parts:load_parts")
+    names_of_parts: Any = load("llmctl.train.distributed.parts:names_of_parts")
+    masters = {one.name: one for one in trainer.masters.masters}
+    states = {id(master): state for master, state in _states(trainer)}
+    pieces: dict[str, Piece] = {}
+    of: dict[str, tuple[Master, str]] = {}
+    for name in names_of_parts(folder):
+        kind, _, rest = name.partition(".")
+        place, _, key = (rest, "", "") if kind == WEIGHTS else rest.rpartition(".")
+        of[name] = masters[place], key
+        pieces[name] = masters[place].piece(torch.zeros_like(masters[place].value, device="cpu"))
+    load_parts(pieces, folder, alone=trainer.world.is_alone)
+    for name, (master, key) in of.items():
+        value = pieces[name].value
+        if not key:
+            master.value.copy_(value)
+        elif id(master) in states:
+            _put_into(states[id(master)], key, value.to(master.value.device), trainer)
+    trainer.masters.publish()
 
 
 def _optimizer_state(trainer: Trainer) -> dict[str, Tensor]:
@@ -233,7 +248,6 @@ def _optimizer_state(trainer: Trainer) -> dict[str, Tensor]:
 
 def _load_optimizer_state(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
     states = {id(master): state for master, state in _states(trainer)}
-    updates = trainer.progress.step - trainer.progress.skipped
     for key in {name.rpartition(".")[2] for name in tensors}:
         of = {
             name.rpartition(".")[0]: tensor
@@ -242,10 +256,15 @@ def _load_optimizer_state(trainer: Trainer, tensors: Mapping[str, Tensor]) -> No
         }
         for master, value in trainer.masters.taken_apart(trainer.model, of):
             if id(master) in states:
-                device = master.value.device
-                states[id(master)][key] = value.to(device, copy=True)
-                if key == "exp_avg":  # AdamW counts its updates, for each tensor by itself
-                    states[id(master)]["step"] = torch.tensor(float(updates), device=device)
+                value = value.to(master.value.device, copy=True)
+                _put_into(states[id(master)], key, value, trainer)
+
+
+def _put_into(state: dict[str, Tensor], key: str, value: Tensor, trainer: Trainer) -> None:
+    state[key] = value
+    if key == "exp_avg":  # AdamW counts its updates, for each tensor by itself
+        updates = trainer.progress.step - trainer.progress.skipped
+        state["step"] = torch.tensor(float(updates), device=value.device)
 
 
 def _states(trainer: Trainer) -> Iterator[tuple[Master, dict[str, Tensor]]]:

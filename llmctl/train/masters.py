@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llmctl.model.transformer import Kind, Network, logical_matrices
-from llmctl.train.distributed.rows import is_sharded, laid_as, local_part, whole_of
+from llmctl.train.distributed.rows import Piece, is_sharded, local_part, whole_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Master:
 
     The value is the rows that lie on this rank, of a matrix of `shape`; which rows lie on another
     says `rows_on`, by how many rows of what holds the matrix every rank has. The matrix may be
-    itself a part of one whose shape is `whole`.
+    itself a part of one whose shape is `whole`, in which the value begins at `offsets`.
     """
 
     name: str
@@ -34,6 +34,11 @@ class Master:
     whole: tuple[int, ...]
     first: int = 0
     stride: int | None = None
+    offsets: tuple[int, ...] = ()
+
+    def piece(self, value: Tensor | None = None) -> Piece:
+        """The value, or another of its size, and where in the whole matrix it lies."""
+        return Piece(self.value if value is None else value, self.whole, self.offsets)
 
     @property
     def cut(self) -> int | None:
@@ -59,8 +64,10 @@ class _Place(NamedTuple):
 class Split(Protocol):
     """Parameters of which other ranks hold other parts: how a part comes from a whole and back."""
 
-    def whole_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what a parameter, or a matrix in it, of such a shape is a part of."""
+    def surroundings(
+        self, name: str, shape: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shape of what a matrix of a parameter is a part of, and where in it that begins."""
         ...
 
     def part(self, name: str, whole: Tensor) -> Tensor:
@@ -95,10 +102,13 @@ class Masters:
             local = slice(mine.start - part.first, mine.stop - part.first)
             shape = (count, *parameter.shape[1:])
             value = part.value.detach()[local]
-            whole = shape
+            whole, offsets = shape, (0,) * len(shape)
             if split is not None:
-                whole = split.whole_shape(name.partition("[")[0], shape)
-            self.masters.append(Master(name, kind, value, shape, whole, rows.start, part.stride))
+                whole, offsets = split.surroundings(name.partition("[")[0], shape)
+            offsets = (offsets[0] + mine.start - rows.start, *offsets[1:])
+            self.masters.append(
+                Master(name, kind, value, shape, whole, rows.start, part.stride, offsets)
+            )
             self._places.append(_Place(parameter, local, slice(mine.start, mine.stop)))
         self.parameters = list({id(one.parameter): one.parameter for one in self._places}.values())
         self.is_sharded = any(is_sharded(one) for one in self.parameters)
@@ -159,33 +169,14 @@ class Masters:
     def taken_apart(
         self, model: Network, state: Mapping[str, Tensor]
     ) -> Iterator[tuple[Master, Tensor]]:
-        """Each master whose parameter `state` has, with its rows of the tensor there.
-
-        A tensor is the whole parameter's or, where it lies over the ranks, this rank's part.
-        """
+        """Each master whose parameter `state` has whole, with its part of the tensor there."""
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         for master, place in zip(self.masters, self._places, strict=True):
             stored = state.get(names[id(place.parameter)])
             if stored is not None:
-                is_part = is_sharded(stored)
                 if self.split is not None:
                     stored = self.split.part(names[id(place.parameter)], stored)
-                rows = place.local if is_part else place.whole
-                yield master, (local_part(stored).value if is_part else stored)[rows]
-
-    def put_together(
-        self, model: Network, tensors: Mapping[str, Tensor], names: Sequence[str]
-    ) -> Mapping[str, Tensor]:
-        """Tensors `<parameter>.<key>`, of which this rank has its part, gathered as they are asked
-        for; `names` are the same on all ranks, some of which have no part of some.
-        """
-        parameters = dict(model.named_parameters())
-        parts: dict[str, Tensor] = {}
-        for name in names:
-            like = parameters[_parameter_of(name)]
-            none = local_part(like).value.detach().new_zeros(0, *like.shape[1:])
-            parts[name] = laid_as(tensors.get(name, none.float()), like)
-        return _Gathered(parts, self.split, _parameter_of)
+                yield master, stored[place.whole]
 
     @property
     def shares(self) -> list[float]:
@@ -211,29 +202,19 @@ class Masters:
 class _Gathered(Mapping[str, Tensor]):
     """Parameters that lie over the ranks, each put together on all of them when asked for."""
 
-    def __init__(
-        self,
-        parts: Mapping[str, Tensor],
-        split: Split | None,
-        parameter_of: Callable[[str], str] = str,
-    ) -> None:
+    def __init__(self, parts: Mapping[str, Tensor], split: Split | None) -> None:
         self._parts = parts
         self._split = split
-        self._parameter_of = parameter_of
 
     def __getitem__(self, name: str) -> Tensor:
         found = whole_of(self._parts[name])
-        return found if self._split is None else self._split.whole(self._parameter_of(name), found)
+        return found if self._split is None else self._split.whole(name, found)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)
 
     def __len__(self) -> int:
         return len(self._parts)
-
-
-def _parameter_of(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _common(start: int, count: int, other: int, other_count: int) -> range:

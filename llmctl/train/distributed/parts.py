@@ -1,6 +1,6 @@
-"""The parts of a run's state that lie on each rank <-> files, by PyTorch's distributed checkpoint.
+"""The pieces of a run's state that lie on each rank <-> files, by torch's distributed checkpoint.
 
-Each rank writes its rows as safetensors with their place in the whole, so that any number of
+Each rank writes its pieces as safetensors with their place in the whole, so that any number of
 ranks, or one process that holds the whole, can read them. No pickle: torch's own format has one.
 """
 
@@ -19,37 +19,29 @@ from torch.distributed.checkpoint import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    MetadataIndex,
+    TensorProperties,
+)
+from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
-from llmctl.model.transformer import Network
-from llmctl.train.distributed.rows import is_sharded, laid_as
-
-WEIGHTS, OPTIMIZER = "weights", "optimizer"
+from llmctl.train.distributed.rows import Piece
 
 
-def save_parts(
-    model: Network,
-    weights: Mapping[str, Tensor],
-    optimizer: Mapping[str, Tensor],
-    directory: Path,
-) -> Callable[[], None]:
-    """Copy this rank's parts to the host and begin to write them; waits for all ranks when called.
-
-    `weights` by parameter and `optimizer` by `<parameter>.<key>` are this rank's rows.
-    """
-    parameters = dict(model.named_parameters())
-    state = {f"{WEIGHTS}.{name}": laid_as(one, parameters[name]) for name, one in weights.items()}
-    for name, one in optimizer.items():
-        like = parameters[name.rpartition(".")[0]]
-        state[f"{OPTIMIZER}.{name}"] = laid_as(one, like)
-    writing: Any = dcp.async_save(
-        state,
-        storage_writer=HuggingFaceStorageWriter(str(directory), save_distributed=True),
-        process_group=_writers(dist.group.WORLD),
-    )
+def save_parts(pieces: Mapping[str, Piece], directory: Path) -> Callable[[], None]:
+    """Copy this rank's pieces to the host; what is left to do, on all ranks, is to write them."""
+    state = {
+        name: _placed(one._replace(value=one.value.detach().to("cpu", copy=True)))
+        for name, one in pieces.items()
+        if one.value.numel()
+    }
+    group = _writers(dist.group.WORLD)
 
     def finish() -> None:
+        writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
         try:
-            writing.result()
+            dcp.save(state, storage_writer=writer, process_group=group)
         except CheckpointException as error:
             rank, (cause, _) = min(error.failures.items())
             why = getattr(cause, "strerror", None) or str(cause)
@@ -58,29 +50,52 @@ def save_parts(
     return finish
 
 
-def load_parts(
-    model: Network, directory: Path, *, whole: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights and the optimizer's tensors in a folder, as the model's parameters lie, or whole
-    on every rank.
-    """
-    parameters = dict(model.named_parameters())
-    reader = HuggingFaceStorageReader(str(directory))
-    stored: dict[str, Any] = reader.read_metadata().state_dict_metadata
-    state: dict[str, Any] = {}
-    for name, told in stored.items():
-        if whole:
-            state[name] = torch.zeros(told.size)
-            continue
-        kind, _, place = name.partition(".")
-        parameter = parameters[place if kind == WEIGHTS else place.rpartition(".")[0]]
-        state[name] = torch.zeros_like(parameter, dtype=torch.float32, device="cpu").detach()
-    dcp.load(state, storage_reader=reader, no_dist=not any(map(is_sharded, state.values())))
-    found: dict[str, dict[str, Tensor]] = {WEIGHTS: {}, OPTIMIZER: {}}
-    for name, tensor in state.items():
-        kind, _, place = name.partition(".")
-        found[kind][place] = tensor
-    return found[WEIGHTS], found[OPTIMIZER]
+def names_of_parts(directory: Path) -> list[str]:
+    """The names of all that was written into a folder by any rank."""
+    return list(HuggingFaceStorageReader(str(directory)).read_metadata().state_dict_metadata)
+
+
+def load_parts(pieces: Mapping[str, Piece], directory: Path, *, alone: bool) -> None:
+    """Fill pieces on the host, which need not be those that were written; all ranks must ask."""
+    state: dict[str, Any] = {
+        name: _placed(one) for name, one in pieces.items() if one.value.numel()
+    }
+    dcp.load(state, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=alone)
+
+
+class _Placed(Tensor):
+    """A piece, as torch's distributed checkpoint asks what it is and where."""
+
+    piece: Piece
+
+    @property
+    def chunk(self) -> ChunkStorageMetadata:
+        value, _, offsets = self.piece
+        return ChunkStorageMetadata(offsets=torch.Size(offsets), sizes=value.shape)
+
+    def size(self, *_: Any) -> torch.Size:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return torch.Size(self.piece.whole)
+
+    def __create_write_items__(self, name: str, _: Any) -> list[WriteItem]:
+        told = TensorWriteData(
+            chunk=self.chunk,
+            properties=TensorProperties.create_from_tensor(self.piece.value),
+            size=self.size(),
+        )
+        index = MetadataIndex(name, self.chunk.offsets)
+        return [WriteItem(index=index, type=WriteItemType.SHARD, tensor_data=told)]
+
+    def __create_chunk_list__(self) -> list[ChunkStorageMetadata]:
+        return [self.chunk]
+
+    def __get_tensor_shard__(self, _: Any) -> Tensor:
+        return self.piece.value
+
+
+def _placed(piece: Piece) -> _Placed:
+    placed = piece.value.as_subclass(_Placed)
+    placed.piece = piece
+    return placed
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,6 +20,14 @@ class Part(NamedTuple):
     stride: int | None
 
 
+class Piece(NamedTuple):
+    """A rectangle of a tensor: its values, the shape of the whole, and where in it they begin."""
+
+    value: Tensor
+    whole: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+
 def is_sharded(tensor: Tensor) -> bool:
     """Whether only some rows of a tensor lie on this rank."""
     return hasattr(tensor, "device_mesh")
@@ -40,13 +48,3 @@ def whole_of(tensor: Tensor) -> Tensor:
     """A tensor put together on every rank, all of which must ask for it."""
     spread: Any = tensor
     return spread.full_tensor() if is_sharded(tensor) else tensor.detach()
-
-
-def laid_as(value: Tensor, like: Tensor) -> Tensor:
-    """This rank's rows as a tensor that lies over the ranks as another does, if that does."""
-    if not is_sharded(like):
-        return value
-    spread: Any = like
-    return type(spread).from_local(
-        value, spread.device_mesh, spread.placements, shape=like.shape, stride=like.stride()
-    )

@@ -53,11 +53,14 @@ class Split:
             return 0
         return 1 if module in BY_COLUMNS and kind == "weight" else None
 
-    def whole_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what a parameter, or a matrix in it, of such a shape is a part of."""
-        dim = self.cut(name)
-        parts = self.ranks.size
-        return tuple(n * parts if place == dim else n for place, n in enumerate(shape))
+    def surroundings(
+        self, name: str, shape: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shape of what a matrix of a parameter is a part of, and where in it that begins."""
+        dim, parts = self.cut(name), self.ranks.size
+        whole = tuple(n * parts if place == dim else n for place, n in enumerate(shape))
+        place = self.ranks.rank
+        return whole, tuple(place * n if at == dim else 0 for at, n in enumerate(shape))
 
     def part(self, name: str, whole: Tensor) -> Tensor:
         """This rank's part of a parameter."""
