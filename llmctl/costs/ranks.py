@@ -190,14 +190,12 @@ def _step(shape: Shape, ranks: Ranks, each: int, held: float, *, is_muon: bool) 
     # The largest group of equal matrices, stacked and orthogonalised, and its update in float32.
     wide, kv, _ = shape.qkv_widths
     inner = shape.mlp_width * (2 if shape.activation in GATED else 1)
-    # Who has parts of matrices puts the whole ones together.
     group = shape.num_layers * shape.width * max(inner, (4 if kv == wide else 2) * wide)
-    group *= ranks.parts
     if ranks.shards == 1:
         return max(flat, (2 * each + FLOAT) * group)
     # Of rows: this rank's, and one whole matrix with three products of Newton and Schulz.
     matrix = ranks.parts * shape.width * max(shape.mlp_width, wide)
-    return (2 * each + FLOAT) * group / ranks.parts / ranks.shards + 4 * each * matrix
+    return (2 * each + FLOAT) * group / ranks.shards + 4 * each * matrix
 
 
 def _matrices(shape: Shape) -> int:

@@ -81,14 +81,15 @@ def _sent(job: Job, micro_batches: int) -> dict[str, int]:
     world, shape = job.world, job.shape.part(job.world.parts)
     sent = {"all-reduce": 1}
     if job.recipe.optimizer == "muon":
-        # Told to those who work on other matrices, and put together by those who hold parts.
-        sent["all-gather"] = _shapes(shape) * ((world.size > world.parts) + (world.parts > 1))
+        sent["all-gather"] = _shapes(shape)
     is_again = job.settings.recompute != "none"
     blocks = micro_batches * shape.num_layers
     if world.slices > 1:
         # There and back, and the way back of both.
         sent["all-to-all"] = blocks * (6 if is_again else 4)
     if world.parts > 1:
+        if "all-gather" in sent:
+            sent["all-to-all"] = sent.get("all-to-all", 0) + 2 * sent["all-gather"]
         # The stream twice each way, the gains of queries and keys; the gradient's length.
         sent["all-reduce"] += blocks * (4 + is_again + shape.qk_norm) + 1
     return sent

@@ -70,6 +70,11 @@ class Split(Protocol):
         """The shape of what a matrix of a parameter is a part of, and where in it that begins."""
         ...
 
+    @property
+    def size(self) -> int:
+        """How many ranks hold a part of the same matrix."""
+        ...
+
     def part(self, name: str, whole: Tensor) -> Tensor:
         """This rank's part of a parameter."""
         ...

@@ -265,7 +265,8 @@ class Pretraining:
             each = f"teams of {world.team_size} processes" if world.team_size > 1 else "processes"
             raise ConfigError(
                 f"{rows} rows do not divide over {teams} {each}",
-                hint=f"give `--batch {teams * math.ceil(rows / teams)}`",
+                hint=f"give `--batch {teams * math.ceil(rows / teams)}`, or let several processes"
+                " share rows: `--context-parallel` or `--tp`",
             )
         if settings.micro_rows is not None:
             return min(settings.micro_rows, rows // teams)

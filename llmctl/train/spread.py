@@ -2,7 +2,8 @@
 
 Ranks that hold whole matrices work on some each and tell one another what came out. Of ranks that
 hold rows each puts one matrix of a round together, works on it and gives the rows back: no rank
-ever holds more than one. N matrices of one shape stand in a stack:
+ever holds more than one. Where matrices are cut, too, each puts parts of as many together as will
+make one. N matrices of one shape stand in a stack:
     N matrices, R rows, C columns
 """
 
@@ -43,12 +44,11 @@ class Spread:
             return work(torch.stack(list(pieces))).unbind()
         if not self.is_sharded:
             return self._shared(pieces, work)
-        size = self.world.size
-        rounds = range(0, len(masters), size)
-        found = [
-            self._round(masters[first : first + size], pieces[first : first + size], work)
-            for first in rounds
-        ]
+        # Parts of so many are as much as one whole matrix, and are dealt on as that.
+        each = 1 if self.split is None or cut is None else self.split.size
+        size = each * self.world.size
+        rounds = [slice(first, first + size) for first in range(0, len(masters), size)]
+        found = [self._round(masters[some], pieces[some], work, each) for some in rounds]
         return [piece for some in found for piece in some]
 
     def _shared(self, pieces: Sequence[Tensor], work: Work) -> Sequence[Tensor]:
@@ -64,18 +64,24 @@ class Spread:
         return world.gathered(done.contiguous(), WHAT).flatten(0, 1)[: len(pieces)].unbind()
 
     def _round(
-        self, masters: Sequence[Master], pieces: Sequence[Tensor], work: Work
+        self, masters: Sequence[Master], pieces: Sequence[Tensor], work: Work, each: int
     ) -> Sequence[Tensor]:
-        """One matrix a rank, at most: rows go to whoever works on it, and come back changed."""
+        """So many matrices a rank, at most: rows go to who works on them, and come back changed."""
         world = self.world
         rows, columns = masters[0].shape
-        away = [piece.numel() for piece in pieces] + [0] * (world.size - len(masters))
-        coming = [0] * world.size
-        if world.rank < len(masters):
-            mine = masters[world.rank]
-            coming = [mine.rows_on(rank) * columns for rank in range(world.size)]
-        matrix = world.dealt(flattened(pieces), away, coming, WHAT)
-        if len(matrix):
-            matrix = work(matrix.view(1, rows, columns)).flatten()
-        changed = world.dealt(matrix, coming, away, WHAT).split(away[: len(pieces)])
+        sizes = [piece.numel() for piece in pieces]
+        of = [slice(rank * each, (rank + 1) * each) for rank in range(world.size)]
+        away = [sum(sizes[some]) for some in of]
+        mine = masters[of[world.rank]]
+        # What comes lies by ranks, and from each by matrices.
+        parts = [[one.rows_on(rank) * columns for one in mine] for rank in range(world.size)]
+        coming = [sum(some) for some in parts]
+        found = world.dealt(flattened(pieces), away, coming, WHAT)
+        if mine:
+            came, count = found.split([size for some in parts for size in some]), len(mine)
+            wholes = [torch.cat(came[place::count]) for place in range(count)]
+            done = work(torch.stack(wholes).view(count, rows, columns)).flatten(1)
+            back = [one.split([some[place] for some in parts]) for place, one in enumerate(done)]
+            found = torch.cat([one[rank] for rank in range(world.size) for one in back])
+        changed = world.dealt(found, coming, away, WHAT).split(sizes)
         return [part.view_as(piece) for part, piece in zip(changed, pieces, strict=True)]

@@ -68,10 +68,10 @@ def rehearse(
     # The loss and the gradient's length in one.
     sent["all-reduce"] = sent.get("all-reduce", 0) + 1
     if muon:
-        rounds = _rounds(shape.part(world.parts), each)
-        sent["all-to-all"] = sent.get("all-to-all", 0) + 2 * rounds
-        if world.parts > 1:
-            sent["all-gather"] += rounds
+        rounds = _rounds(shape.part(world.parts), each * world.parts)
+        # There and back; the same among those who hold the parts of a matrix.
+        times = 4 if world.parts > 1 else 2
+        sent["all-to-all"] = sent.get("all-to-all", 0) + times * rounds
     return Rehearsal(of_all(first.parameters, second.parameters), sent)
 
 

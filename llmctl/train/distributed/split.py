@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed._functional_collectives import all_reduce, wait_tensor
@@ -79,15 +80,28 @@ class Split:
         parts = [one.split(rows, dim=dim) for one in self.ranks.gathered(part.contiguous(), WHAT)]
         return torch.cat([torch.cat(one, dim) for one in zip(*parts, strict=True)], dim)
 
-    def of_whole(self, work: Callable[[Tensor], Tensor], dim: int) -> Callable[[Tensor], Tensor]:
-        """What works on whole matrices (N, R, C), for parts: every rank does all of the work."""
+    @property
+    def size(self) -> int:
+        """How many ranks hold a part of the same matrix."""
+        return self.ranks.size
 
-        def of_parts(stack: Tensor) -> Tensor:
-            parts = self.ranks.gathered(stack.contiguous(), WHAT)
-            done = work(torch.cat(parts.unbind(), dim + 1))
-            return done.chunk(self.ranks.size, dim + 1)[self.ranks.rank]
+    def of_whole(self, work: Callable[[Tensor], Tensor], dim: int) -> Callable[[Tensor], Tensor]:
+        """What works on whole matrices (N, R, C), for parts: each rank works on some of them."""
+
+        def of_parts(stack_NRC: Tensor) -> Tensor:
+            count, each = len(stack_NRC), -(-len(stack_NRC) // self.size)
+            padded_NRC = F.pad(stack_NRC, (0, 0, 0, 0, 0, each * self.size - count))
+            mine = self._dealt(padded_NRC.unflatten(0, (self.size, each)))
+            done_NRC = work(torch.cat(mine.unbind(), dim + 1))
+            back = self._dealt(torch.stack(done_NRC.chunk(self.size, dim + 1)))
+            return back.flatten(0, 1)[:count]
 
         return of_parts
+
+    def _dealt(self, one_a_rank: Tensor) -> Tensor:
+        """One entry for each rank, for one from each."""
+        sizes = [one_a_rank[0].numel()] * self.size
+        return self.ranks.dealt(one_a_rank.flatten(), sizes, sizes, WHAT).view_as(one_a_rank)
 
     def _fused(self, shape: Shape, name: str, tensor: Tensor) -> list[int]:
         """How many rows each matrix has that a parameter holds; of one cut by columns, all."""
