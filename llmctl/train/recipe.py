@@ -20,6 +20,8 @@ CONTINUED_RATE, CONTINUED_EPOCHS = 0.3, 2
 # The batch grows with the run: half a million tokens at 10 billion (GPT-2 124M, nanochat), about
 # 2,000 at a million and 700 at 200 thousand (our trials); one power law goes through all three.
 BATCH_ANCHOR, BATCH_TOKENS, BATCH_POWER = 1e10, 524_288, 0.6
+# Below this Muon's products, the same for every batch, take the time that more text would need.
+LEAST_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ def derive(
         reasons["tokens"] = f"{CONTINUED_EPOCHS} epochs of the new text"
     total = _total_tokens(shape, budget, text_tokens, reasons)
     if rows is None:
-        rows = _rows(shape.context, total, budget.steps)
+        rows = _rows(shape.context, total)
         reasons["batch"] = f"{rows} rows of {shape.context}: grows with the run's length"
     steps = budget.steps
     if steps is None and budget.seconds is None:
@@ -127,10 +129,10 @@ def _total_tokens(shape: Shape, budget: Budget, text_tokens: int, reasons: dict[
     return most
 
 
-def _rows(context: int, total: float, steps: int | None) -> int:
+def _rows(context: int, total: float) -> int:
     tokens = BATCH_TOKENS * (max(total, 1) / BATCH_ANCHOR) ** BATCH_POWER
     rows = 2 ** round(math.log2(max(tokens / context, 1)))
-    return max(4 if steps is None else 8, rows)
+    return max(LEAST_ROWS, rows)
 
 
 def _softened(rates: Rates) -> Rates:
