@@ -20,9 +20,9 @@ from llmctl.train.optimizers.adamw import adamw_over
 from llmctl.train.recipe import Rates
 from llmctl.train.spread import Spread
 
-# Of x, x^3 and x^5, by linear programs: the first three bring singular values of 0.02 to 1, of a
-# matrix whose norm is 1, to 0.91-1.09, the four those of 0.005 to 1 to 0.92-1.08. The typical one is
-# one over the square root of the smaller side.
+# By the smaller side: factors of x, x^3 and x^5, found by linear programs. Of a matrix of norm 1
+# three bring singular values of 0.02 to 1 to 0.91-1.09, four those of 0.005 to 1 to 0.92-1.08; the
+# typical one is one over the square root of the smaller side.
 POLYNOMIALS = {
     512: ((7.7110, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4107)),
     math.inf: (
