@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from llmctl.model.adapters import adapter_state, add_adapters, fold_frozen
-from llmctl.model.low_rank import AdapterSettings
+from llmctl.model.low_rank import Adapted, AdapterSettings
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.shapes import Size, shape_of
 
@@ -38,7 +38,7 @@ def test_a_folded_model_computes_with_its_weights_rounded_to_sixteen_levels(fami
     whole, folded = folded_model(family)
     rounded, _ = folded_model(family)
     for name, place in rounded.named_modules():
-        if hasattr(place, "parts"):
+        if isinstance(place, Adapted):
             four_bit = folded.get_submodule(name).four_bit
             levels = four_bit.unfolded().flatten()[:64].unique()
             assert len(levels) <= 16
@@ -52,7 +52,7 @@ def test_a_folded_model_computes_with_its_weights_rounded_to_sixteen_levels(fami
 def test_adapters_beside_four_bits_get_the_gradients_of_the_rounded_weights() -> None:
     rounded, folded = folded_model()
     for name, place in rounded.named_modules():
-        if hasattr(place, "parts"):
+        if isinstance(place, Adapted):
             place.weight.data = folded.get_submodule(name).four_bit.unfolded()
 
     for model in (rounded, folded):
