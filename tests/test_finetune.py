@@ -222,7 +222,7 @@ def test_rare_classes_weigh_more_where_asked(workspace: Workspace, tmp_path: Pat
     good = [line for line in lines[1:] if line.endswith("good")]
     rare = [line for line in lines[1:] if line.endswith("bad")][:20]
     (tmp_path / "skewed.csv").write_text("\n".join([lines[0], *good, *rare]))
-    short: dict[str, Any] = {"epochs": 4}
+    short: dict[str, Any] = {"epochs": 6}
 
     plain = classify(workspace, tmp_path / "skewed.csv", name="plain", **short)
     balanced = classify(workspace, tmp_path / "skewed.csv", name="fair", balance=True, **short)
