@@ -144,9 +144,9 @@ def _rates(shape: Shape, optimizer: str, reasons: dict[str, str]) -> Rates:
     # AdamW's rates fall with the square root of the width beyond the width they were tried at.
     fall = min(1.0, (256 / shape.width) ** 0.5)
     if optimizer == "muon":
-        reasons["rates"] = "Muon 0.02 for matrices, AdamW 0.01 for embedding and head (ablation)"
+        reasons["rates"] = "Muon 0.012 for matrices, AdamW 0.01 for embedding and head (ablation)"
         return Rates(
-            matrix=0.02, embedding=0.01 * fall, head=0.01 * fall, vector=0.003, weight_decay=0.0
+            matrix=0.012, embedding=0.01 * fall, head=0.01 * fall, vector=0.003, weight_decay=0.0
         )
     rate = 0.003 * fall
     reasons["rates"] = f"AdamW {rate:.2g} for all"
