@@ -195,7 +195,7 @@ def test_adapters_alone_teach_it_too_and_leave_a_plain_model(
     workspace: Workspace, reviews: Path
 ) -> None:
     made = classify(
-        workspace, reviews, method="lora", name="by-lora", learning_rate=1e-2, epochs=12
+        workspace, reviews, method="lora", name="by-lora", learning_rate=3e-3, epochs=12
     )
 
     assert made.facts["accuracy"] > 0.9
