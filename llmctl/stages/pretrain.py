@@ -84,6 +84,10 @@ class Pretrain:
         None, help="Rows at once; the rest is accumulated", panel="Training", rare=True,
         identity=False,
     )  # fmt: skip
+    init: Literal["auto", "bigram", "random"] = knob(
+        "auto", help="Embedding and head begin with counts of pairs of tokens, or at random",
+        panel="Training", rare=True,
+    )  # fmt: skip
     optimizer: Literal["muon", "adamw"] = knob(
         "muon", help="Muon for matrices, or AdamW for all", panel="Training", rare=True
     )
@@ -315,6 +319,8 @@ def _check(config: Pretrain) -> None:
 def _check_base(config: Pretrain) -> None:
     shaped = "params layers width heads kv_heads mlp_width tied_head".split()
     given = [key for key in shaped if getattr(config, key) is not None]
+    if config.base is not None and config.init != "auto":
+        given.append("init")
     if config.base is not None and given:
         raise ConfigError(
             f"`--{given[0].replace('_', '-')}` says what `--base` says already",
@@ -455,7 +461,13 @@ def _context(config: Pretrain, shape: Any) -> int:
 
 
 def _recipe(config: Pretrain, shape: Any, reading: _Reading, rate: float) -> Any:
-    from llmctl.train.recipe import Budget, derive
+    from llmctl.train.recipe import Budget, can_foresee, derive
+
+    if config.init == "bigram" and not can_foresee(shape):
+        raise ConfigError(
+            "`--init bigram` needs a head of its own behind RMSNorm",
+            hint="leave it out, or choose `--family qwen3` without `--tied-head`",
+        )
 
     budget = Budget(
         tokens=config.tokens,
@@ -484,7 +496,8 @@ def _recipe(config: Pretrain, shape: Any, reading: _Reading, rate: float) -> Any
         decay_share=config.decay,
         warmup=recipe.schedule.warmup if config.warmup is None else config.warmup,
     )
-    return replace(recipe, rates=rates, schedule=schedule)
+    init = recipe.init if config.init == "auto" else config.init
+    return replace(recipe, rates=rates, schedule=schedule, init=init)
 
 
 def _plan(config: Pretrain, reading: _Reading, shape: Any, name: str) -> dict[str, Any]:

@@ -4,14 +4,14 @@ Chosen by what fits, with the reason, and made: the model, how gradients are sum
 optimizer comes by whole matrices.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from llmctl.model.transformer import Transformer, fresh
+from llmctl.model.transformer import Transformer
 from llmctl.registry import load
 from llmctl.shapes import Shape
 from llmctl.train.distributed.world import World
@@ -21,6 +21,8 @@ from llmctl.train.reduction import AllReduce, Alone, Pairwise, Parted, Reduction
 from llmctl.train.spread import Spread
 
 Parallel = Literal["auto", "ddp", "fsdp", "hsdp"]
+# The float32 weights to begin with, of a model of one shape: whole, by name, one after the other.
+Weights = Callable[[Transformer], Iterable[tuple[str, Tensor]]]
 # What of a device a run may be thought to need: allocators and contexts take some, too.
 LARGEST_SHARE = 0.85
 
@@ -97,9 +99,9 @@ def lay(
     shape: Shape,
     machine: Machine,
     *,
-    weights: Mapping[str, Tensor] | int,
+    weights: Weights,
 ) -> Laid:
-    """A model with given float32 `weights`, or those that a seed draws, laid out."""
+    """A model with the `weights` to begin with, laid out."""
     split = None
     if world.parts > 1:
         make_split: Any = load("llmctl.train.distributed.split:Split")
@@ -108,10 +110,10 @@ def lay(
         return _in_rows(layout, world, shape, machine, weights, split)
     if split is not None:
         return _in_parts(world, shape, machine, weights, split)
-    model = fresh(shape, weights if isinstance(weights, int) else 0, device=machine.device)
-    masters = Masters(model)
-    if not isinstance(weights, int):
-        masters.load(model, weights)
+    with torch.device("meta"):
+        model = Transformer(shape)
+    model.to_empty(device=machine.device)
+    masters = _filled(model, shape, weights, None)
     model.to(machine.dtype)
     if world.is_alone:
         return Laid(model, masters, Alone(), Spread())
@@ -120,9 +122,7 @@ def lay(
     return Laid(model, masters, AllReduce(world), Spread(world))
 
 
-def _in_parts(
-    world: World, shape: Shape, machine: Machine, weights: Mapping[str, Tensor] | int, split: Any
-) -> Laid:
+def _in_parts(world: World, shape: Shape, machine: Machine, weights: Weights, split: Any) -> Laid:
     """A part of each matrix on each rank of a team, whole teams side by side."""
     with torch.device("meta"):
         model = Transformer(shape.part(world.parts))
@@ -138,7 +138,7 @@ def _in_rows(
     world: World,
     shape: Shape,
     machine: Machine,
-    weights: Mapping[str, Tensor] | int,
+    weights: Weights,
     split: Any,
 ) -> Laid:
     laid_in_rows: Any = load("llmctl.train.distributed.sharding:laid_in_rows")
@@ -152,16 +152,13 @@ def _in_rows(
     return Laid(model, masters, reduce, Spread(within, is_sharded=True, split=split))
 
 
-def _filled(
-    model: Transformer, shape: Shape, weights: Mapping[str, Tensor] | int, split: Any
-) -> Masters:
+def _filled(model: Transformer, shape: Shape, weights: Weights, split: Any) -> Masters:
     """The masters of a model without values, filled; `shape` is that of the whole model."""
     model.parts = split
     masters = Masters(model, split)
     with torch.device("meta"):
         whole = Transformer(shape)
-    drawn = whole.drawn_weights(weights) if isinstance(weights, int) else weights.items()
-    for name, value in drawn:
+    for name, value in weights(whole):
         masters.load(model, {name: value})
     return masters
 

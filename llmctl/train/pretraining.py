@@ -6,26 +6,30 @@ The one place where the parts of pretraining meet. Receives paths, never artifac
 import functools
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from llmctl.costs.ranks import RankMemory, Ranks, rank_memory
 from llmctl.data.batches import TokenStream, TrainingBatches, validation_batches
 from llmctl.data.mixture import MixedBatches
+from llmctl.data.pairs import count_pairs
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.errors import ConfigError
 from llmctl.model.checkpoint import SpecialIds, load_model, outward, save_model
 from llmctl.model.device import Precision
 from llmctl.model.float8 import compute_in_float8
+from llmctl.model.transformer import Transformer
 from llmctl.registry import load, look_up
 from llmctl.shapes import Shape
 from llmctl.train.checkpoint import ModelForm
 from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.evaluation import DomainScore, DomainScores, score
+from llmctl.train.foresight import foreseeing
 from llmctl.train.layout import Laid, Layout, Parallel, choose, lay
 from llmctl.train.machine import Machine, memory_bytes
 from llmctl.train.meter import Meter, Minutes
@@ -45,6 +49,9 @@ COMPILE_SECONDS = 90.0
 # Deterministic runs cut every step into this many micro-batches, or the largest count that
 # divides it, so that 1, 2, 4 or 8 processes add up the same sums.
 FIXED_MICRO_BATCHES = 8
+# The weights to begin with are counted over so many tokens, between the most frequent ones: a few
+# seconds, and 1.3 GB.
+PAIRS, PAIRED = 8_000_000, 8192
 # The training loss that is reported is the mean over so many last steps.
 LAST_STEPS = 20
 
@@ -184,7 +191,7 @@ class Pretraining:
         for _ in outward(state, self.job.shape):
             pass  # what lies in rows is gathered by all ranks together
 
-    def _write_model(self, state: Mapping[str, torch.Tensor], directory: Path) -> None:
+    def _write_model(self, state: Mapping[str, Tensor], directory: Path) -> None:
         tokenizer = self.tokenizer
         special = SpecialIds(eos=tokenizer.eos_id, pad=tokenizer.pad_id, bos=tokenizer.bos_id)
         save_model(state, self.job.shape, directory, special=special)
@@ -214,14 +221,37 @@ class Pretraining:
         )
 
     def _laid(self) -> Laid:
-        job, weights = self.job, self.job.settings.seed
-        if job.base is not None:
-            weights = load_model(job.base, dtype=torch.float32).state_dict()
-        laid = lay(self.layout, job.world, job.shape, job.machine, weights=weights)
+        job = self.job
+        laid = lay(self.layout, job.world, job.shape, job.machine, weights=self._weights)
         if job.machine.products == "float8":
             compute_in_float8(laid.model.blocks)
         recompute(laid.model, job.settings.recompute)
         return laid
+
+    def _weights(self, model: Transformer) -> Iterable[tuple[str, Tensor]]:
+        """The weights to begin with: a base's, or drawn, where counts do not say better."""
+        job = self.job
+        if job.base is not None:
+            return load_model(job.base, dtype=torch.float32).state_dict().items()
+        drawn = model.drawn_weights(job.settings.seed)
+        if job.recipe.init == "random":
+            return drawn
+        counted = self._counted_weights()
+        return ((name, counted.get(name, value)) for name, value in drawn)
+
+    def _counted_weights(self) -> dict[str, Tensor]:
+        """Embedding and head as the first rank counts them: sums of floats differ by processor."""
+        job = self.job
+        size = (job.shape.vocab_size, job.shape.width)
+        found = [torch.zeros(size), torch.zeros(size)]
+        if job.world.leads:
+            tokens = min(PAIRS, sum(part.windows for part in self.parts) * job.recipe.context)
+            steps = max(1, tokens // job.recipe.tokens_per_step)
+            batches = (self.batches.batch(step) for step in range(steps))
+            pairs = count_pairs(batches, job.shape.vocab_size, kept=PAIRED)
+            found = list(foreseeing(pairs, job.shape.width, job.settings.seed))
+        job.world.add_up(found, "the weights to begin with")
+        return dict(zip(("embedding.weight", "head.weight"), found, strict=True))
 
     def _trainer(self, laid: Laid) -> Trainer:
         job = self.job

@@ -22,6 +22,8 @@ CONTINUED_RATE, CONTINUED_EPOCHS = 0.3, 2
 BATCH_ANCHOR, BATCH_TOKENS, BATCH_POWER = 1e10, 524_288, 0.6
 # Below this Muon's products, the same for every batch, take the time that more text would need.
 LEAST_ROWS = 8
+# Wider models train for so long that what counting pairs saves is nothing beside it.
+WIDEST_COUNTED = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that the trainer needs to know. `steps` is None until a budget in minutes is settled."""
+    """All that the trainer needs to know. `steps` is None until a budget in minutes is settled.
+
+    Embedding and head begin as a `bigram` model of the text, or `random`.
+    """
 
     context: int
     rows: int
@@ -60,6 +65,7 @@ class Recipe:
     rates: Rates
     schedule: Schedule
     optimizer: Literal["muon", "adamw"]
+    init: Literal["bigram", "random"] = "random"
     reasons: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -105,8 +111,27 @@ def derive(
         rates=rates,
         schedule=Schedule(warmup=warmup),
         optimizer=optimizer,
+        init="random" if is_continued else _init(shape, reasons),
         reasons=reasons,
     )
+
+
+def _init(shape: Shape, reasons: dict[str, str]) -> Literal["bigram", "random"]:
+    if not can_foresee(shape):
+        return "random"
+    if shape.vocab_size <= shape.width:
+        reasons["init"] = "random: so few tokens, that the first steps learn their pairs (ablation)"
+        return "random"
+    if shape.width > WIDEST_COUNTED:
+        reasons["init"] = "random: so wide a model trains for long"
+        return "random"
+    reasons["init"] = "bigram: embedding and head begin with the counts of pairs (ablation)"
+    return "bigram"
+
+
+def can_foresee(shape: Shape) -> bool:
+    """Whether embedding and head can be a bigram model: two matrices, and no mean removed."""
+    return not shape.tied_head and shape.norm == "rms"
 
 
 def _total_tokens(shape: Shape, budget: Budget, text_tokens: int, reasons: dict[str, str]) -> float:

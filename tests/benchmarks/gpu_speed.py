@@ -146,7 +146,9 @@ def made(variant: str, batches: Drawn, device: torch.device) -> Trainer:
     shape, rows = batches.shape, batches.rows
     layout = Layout(kind="fsdp" if variant == "fsdp" else "alone")
     machine = Machine(device, torch.bfloat16, 1.0)
-    model, masters, reduce, spread = lay(layout, World(), shape, machine, weights=0)
+    model, masters, reduce, spread = lay(
+        layout, World(), shape, machine, weights=lambda model: model.drawn_weights(0)
+    )
     if variant == "fp8":
         compute_in_float8(model.blocks)
     optimizer = "muon" if variant == "muon" else "adamw"
