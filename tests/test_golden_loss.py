@@ -11,7 +11,10 @@ from llmctl.stages.pretrain import Pretrain, run
 from llmctl.workspace import Artifact, Workspace
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
-SHAPE = {"layers": 2, "width": 32, "heads": 2, "context": 32, "batch": 8}
+# Singular vectors differ by processor in more than the last bits, so nothing begins with them.
+SHAPE = {
+    "layers": 2, "width": 32, "heads": 2, "context": 32, "batch": 8, "init": "random",
+}  # fmt: skip
 # Processors round the last bits of a product differently, and twenty steps make more of it.
 TOLERANCE = 1e-3
 
