@@ -24,6 +24,7 @@ from llmctl.infer.engine import Engine
 from llmctl.infer.sampling import Sampling
 from llmctl.model.cache import KVCache
 from llmctl.model.checkpoint import load_model, save_model
+from llmctl.model.device import one_thread
 from llmctl.model.transformer import Transformer
 from llmctl.train.checkpoint import Checkpoints, ModelForm, read_saved, restore
 from llmctl.train.distributed.launch import Launch, supervise
@@ -179,12 +180,8 @@ def exact_processes(arguments: Sequence[str] = ("-m", "llmctl.train.twins")) -> 
     both = _of_two(tuple(arguments))
     if isinstance(both, str):
         return _failed(name, both)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         one = trained(pairwise=True)
-    finally:
-        torch.set_num_threads(threads)
     return _compared(name, _sorted(both["pairwise"]), _sorted(one), tolerance=0.0, why=EXACT)
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from llmctl.data.reading import Reading
 from llmctl.infer.classifier_engine import ClassifierEngine
+from llmctl.model.device import one_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,8 @@ class Likeness:
 
     def __call__(self, reading: Reading) -> float:
         """On one thread and in float32: the same for any number of processes."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             found_NC = _engine(self.folder, self.digest).probabilities([reading.text])
-        finally:
-            torch.set_num_threads(threads)
         return float(found_NC[0, self.column])
 
 

@@ -5,8 +5,10 @@ but emulate its arithmetic: one with AVX2 alone multiplies matrices a hundred ti
 Eight bits and TF32 are never chosen: only some tensor cores multiply in them.
 """
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -36,6 +38,17 @@ def pick_device(name: str = "auto") -> torch.device:
             f"there is no device `{name}` here", hint=f"choose auto or one of: {here}"
         )
     return torch.device(name)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums on a CPU in one order: the same bits for any number of processes that share it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def count_gpus() -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from llmctl.data.pairs import Pairs
+from llmctl.model.device import one_thread
 
 # Each token is smoothed as though it had been followed so often by what usually comes (Dirichlet's
 # prior, MacKay and Peto 1995, section 3).
@@ -23,10 +24,13 @@ PRIOR = 300.0
 FREQUENCY_POWER, LEAST_SHARE = 0.5, 0.05
 # Rows of the embedding are as large as those of this share of tokens are by themselves.
 USUAL = 0.9
+# More singular vectors than these tell little, and take long.
+MOST_RANK = 512
 # How large an embedding is, as the root of its mean square.
 SIZE = 1.0
 
 
+@one_thread()
 def foreseeing(pairs: Pairs, width: int, seed: int) -> tuple[Tensor, Tensor]:
     """An embedding and a head, (V, D) each in float32, of a model with RMSNorm before its head."""
     generator = torch.Generator().manual_seed(seed)
@@ -59,7 +63,7 @@ def _factors(pairs: Pairs, share_N: Tensor, most_rank: int, seed: int) -> tuple[
     answer_weight_N = _weight(share_N)
     excess_NN = torch.log1p(pairs.after_NN / (PRIOR * share_N))
     excess_NN *= weight_N[:, None] * answer_weight_N
-    rank = min(most_rank, len(share_N))
+    rank = min(most_rank, MOST_RANK, len(share_N))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         left, values, right = torch.svd_lowrank(excess_NN, q=min(rank + 16, len(share_N)), niter=1)
