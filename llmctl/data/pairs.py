@@ -29,12 +29,12 @@ class Pairs:
 
 def count_pairs(batches: Iterable[Batch], vocab_size: int, *, kept: int) -> Pairs:
     """Count what batches would train: each input with its target, of the `kept` most frequent."""
-    befores, afters = [], []
+    inputs, targets = [], []
     for batch in batches:
         is_trained = batch.targets_BT != IGNORED
-        befores.append(batch.inputs_BT[is_trained].int())
-        afters.append(batch.targets_BT[is_trained].int())
-    before, after = torch.cat(befores).numpy(), torch.cat(afters).numpy()
+        inputs.append(batch.inputs_BT[is_trained].int())
+        targets.append(batch.targets_BT[is_trained].int())
+    before, after = torch.cat(inputs).numpy(), torch.cat(targets).numpy()
     came_V = np.bincount(after, minlength=vocab_size)
     ids_N = np.sort(np.argsort(-came_V, kind="stable")[:kept])
     places_V = np.full(vocab_size, -1)
