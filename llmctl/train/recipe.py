@@ -22,6 +22,8 @@ CONTINUED_RATE, CONTINUED_EPOCHS = 0.3, 2
 BATCH_ANCHOR, BATCH_TOKENS, BATCH_POWER = 1e10, 524_288, 0.6
 # Below this Muon's products, the same for every batch, take the time that more text would need.
 LEAST_ROWS = 8
+# The pairs of few tokens, such as bytes, are learnt in the first steps anyway.
+LEAST_COUNTED = 2048
 # Wider models train for so long that what counting pairs saves is nothing beside it.
 WIDEST_COUNTED = 2048
 
@@ -119,8 +121,8 @@ def derive(
 def _init(shape: Shape, reasons: dict[str, str]) -> Literal["bigram", "random"]:
     if not can_foresee(shape):
         return "random"
-    if shape.vocab_size <= shape.width:
-        reasons["init"] = "random: so few tokens, that the first steps learn their pairs (ablation)"
+    if shape.vocab_size < LEAST_COUNTED:
+        reasons["init"] = "random: pairs of so few tokens are learnt in the first steps (ablation)"
         return "random"
     if shape.width > WIDEST_COUNTED:
         reasons["init"] = "random: so wide a model trains for long"

@@ -111,7 +111,10 @@ def test_only_shapes_that_can_gain_from_it_begin_with_counts() -> None:
         budget = Budget(steps=100)
         return derive(shape(**traits), budget, text_tokens=10**6).init
 
-    assert init() == "bigram"
-    assert init(tied_head=True) == "random"
-    assert init(vocab_size=WIDTH) == "random"
-    assert derive(shape(), Budget(), text_tokens=10**6, is_continued=True).init == "random"
+    many = {"vocab_size": 8192}
+    assert init(**many) == "bigram"
+    assert init(**many, tied_head=True) == "random"
+    assert init(**many, norm="layer") == "random"
+    assert init(vocab_size=259) == "random"
+    going_on = derive(shape(**many), Budget(), text_tokens=10**6, is_continued=True)
+    assert going_on.init == "random"
