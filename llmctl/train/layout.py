@@ -110,11 +110,7 @@ def lay(
         return _in_rows(layout, world, shape, machine, weights, split)
     if split is not None:
         return _in_parts(world, shape, machine, weights, split)
-    with torch.device("meta"):
-        model = Transformer(shape)
-    model.to_empty(device=machine.device)
-    masters = _filled(model, shape, weights, None)
-    model.to(machine.dtype)
+    model, masters = _held(world, shape, machine, weights, None)
     if world.is_alone:
         return Laid(model, masters, Alone(), Spread())
     if layout.deterministic:
@@ -124,11 +120,7 @@ def lay(
 
 def _in_parts(world: World, shape: Shape, machine: Machine, weights: Weights, split: Any) -> Laid:
     """A part of each matrix on each rank of a team, whole teams side by side."""
-    with torch.device("meta"):
-        model = Transformer(shape.part(world.parts))
-    model.to_empty(device=machine.device)
-    masters = _filled(model, shape, weights, split)
-    model.to(machine.dtype)
+    model, masters = _held(world, shape, machine, weights, split)
     reduce = AllReduce(world, _parted(masters, split))
     return Laid(model, masters, reduce, Spread(split.peers, split=split))
 
@@ -150,6 +142,18 @@ def _in_rows(
     copies = world.size // world.parts // within.size
     reduce = Sharded(world, copies, None if split is None else _parted(masters, split))
     return Laid(model, masters, reduce, Spread(within, is_sharded=True, split=split))
+
+
+def _held(
+    world: World, shape: Shape, machine: Machine, weights: Weights, split: Any
+) -> tuple[Transformer, Masters]:
+    """This rank's model, whole or the part that it holds, in the machine's type; its masters."""
+    with torch.device("meta"):
+        model = Transformer(shape.part(world.parts))
+    model.to_empty(device=machine.device)
+    masters = _filled(model, shape, weights, split)
+    model.to(machine.dtype)
+    return model, masters
 
 
 def _filled(model: Transformer, shape: Shape, weights: Weights, split: Any) -> Masters:

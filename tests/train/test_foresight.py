@@ -12,6 +12,9 @@ from llmctl.train.foresight import foreseeing
 from llmctl.train.recipe import Budget, derive
 
 VOCABULARY, KINDS, WIDTH = 320, 12, 32
+# Tokens of a kind, and how likely each kind is after each; half of the vocabulary never comes.
+MEMBERS = VOCABULARY // 2 // KINDS
+FOLLOW = np.random.default_rng(0).dirichlet(np.full(KINDS, 0.2), size=KINDS)
 
 
 def shape(**traits: object) -> Shape:
@@ -23,12 +26,10 @@ def shape(**traits: object) -> Shape:
 
 def kinds_of_tokens(random: np.random.Generator, length: int) -> np.ndarray:
     """A text whose next token depends on the kind of the last one alone."""
-    follow = np.random.default_rng(0).dirichlet(np.full(KINDS, 0.2), size=KINDS)
     kinds = [0]
     for _ in range(length - 1):
-        kinds.append(int(random.choice(KINDS, p=follow[kinds[-1]])))
-    members = (VOCABULARY // 2) // KINDS
-    return np.array(kinds) * members + random.integers(members, size=length)
+        kinds.append(int(random.choice(KINDS, p=FOLLOW[kinds[-1]])))
+    return np.array(kinds) * MEMBERS + random.integers(MEMBERS, size=length)
 
 
 def batch_of_text(ids: np.ndarray) -> Batch:
@@ -62,10 +63,8 @@ def test_a_model_that_was_never_trained_foresees_what_pairs_tell() -> None:
         (frequency / frequency.sum()).log().expand(len(held_out) - 1, -1),
         torch.from_numpy(held_out[1:]),
     ).item()
-    follow = np.random.default_rng(0).dirichlet(np.full(KINDS, 0.2), size=KINDS)
-    members = (VOCABULARY // 2) // KINDS
-    before, after = held_out[:-1] // members, held_out[1:] // members
-    best = float(np.mean(-np.log(follow[before, after] / members)))
+    before, after = held_out[:-1] // MEMBERS, held_out[1:] // MEMBERS
+    best = float(np.mean(-np.log(FOLLOW[before, after] / MEMBERS)))
     assert by_frequency < blind - 0.3
     reached = next_token_loss(model, held_out)
     assert reached < best + 0.4 * (by_frequency - best)
