@@ -75,14 +75,23 @@ class Draft:
         self._started = now()
 
     def finish(
-        self, *, facts: Mapping[str, Any], sort: str = "", device: str | None = None
+        self,
+        *,
+        facts: Mapping[str, Any],
+        sort: str = "",
+        device: str | None = None,
+        scaffold: Iterable[Path] = (),
     ) -> Artifact:
-        """Write the manifest, the last of the files, and move the folder to its place."""
-        (self.path / PLAN).unlink(missing_ok=True)
+        """Write the manifest, the last of the files, and move the folder to its place.
+
+        `scaffold` is what only an unfinished artifact needs, files or folders: it goes once the
+        manifest stands, so that a kill at any moment leaves a draft to go on with, or all of it.
+        """
+        outside = (self.path / PLAN, self.path / MANIFEST, *scaffold)
         files = {
             path.relative_to(self.path).as_posix(): fingerprint(path)
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path != self.path / MANIFEST
+            if path.is_file() and not any(path.is_relative_to(one) for one in outside)
         }
         manifest = Manifest(
             kind=self.kind,
@@ -243,11 +252,8 @@ class Workspace:
 
     def _checkpoint(self, name: str, step: str) -> ModelSource:
         """A step of a model, finished or not; WorkspaceError, with what there is."""
-        folders = (
-            self.draft_path("model", name) / "checkpoints",
-            self.path("model", name) / "state",
-        )
-        found = {path.name: path for folder in folders for path in folder.glob("step-*")}
+        folders = (self.draft_path("model", name), self.path("model", name))
+        found = {path.name: path for one in folders for path in one.glob("state/step-*")}
         wanted = f"step-{int(step):08d}" if step.isdecimal() else step
         if wanted not in found:
             steps = ", ".join(str(int(one.removeprefix("step-"))) for one in sorted(found))
@@ -377,7 +383,11 @@ class Workspace:
         return json.loads(path.read_bytes()) if path.exists() else None
 
     def publish(self, source: Path, manifest: Manifest) -> Artifact:
-        """Move a folder with a manifest to its place; what stood there goes once it does."""
+        """Move a folder with a manifest to its place; what stood there goes once it does.
+
+        What the manifest does not name was needed to make it, and goes first.
+        """
+        _strip(source, manifest)
         target = self.path(manifest.kind, manifest.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         replaced = source.with_name(f"{source.name}.replaced")
@@ -399,9 +409,9 @@ class Workspace:
             draft.resumed = False
 
     def _recover(self, kind: str, name: str) -> None:
-        """Finish a publication that a kill cut between its two renames."""
+        """Finish a publication that a kill cut after its manifest was written."""
         source = self.draft_path(kind, name)
-        if (source / MANIFEST).exists() and not (source / PLAN).exists():
+        if (source / MANIFEST).exists():
             with self._lock(kind, name):
                 self.publish(source, Manifest.read(source / MANIFEST))
 
@@ -467,6 +477,18 @@ def _folder_source(path: Path) -> ModelSource:
     files = sorted({file for pattern in MODEL_FILES for file in path.glob(pattern)})
     digest = seal_of({file.name: checksum(file) for file in files})
     return ModelSource(path, Input("source", path.resolve().name, digest), str(path))
+
+
+def _strip(directory: Path, manifest: Manifest) -> None:
+    """Delete what a manifest does not name."""
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_dir():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        elif path != directory / MANIFEST and path.relative_to(directory).as_posix() not in (
+            manifest.files
+        ):
+            path.unlink()
 
 
 def _plan(

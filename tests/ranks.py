@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from llmctl.workspace import Workspace
@@ -87,8 +88,14 @@ class Job(NamedTuple):
 
 
 def train(workspace: Workspace, jobs: Sequence[Job]) -> None:
-    """Do the jobs one after the other, each in its processes, which join as under torchrun."""
-    _run(TRAIN, workspace, jobs)
+    """Do the jobs, those of one name in their order, each in its processes, as under torchrun.
+
+    Two go on at a time: much of a run of several processes is that they wait for each other.
+    """
+    names = list(dict.fromkeys(job.knobs["name"] for job in jobs))
+    hands = [[job for job in jobs if job.knobs["name"] in names[one::2]] for one in range(2)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda hand: _run(TRAIN, workspace, hand), hands))
 
 
 def train_under_kills(workspace: Workspace, job: Job, *, kills: int, longest: float) -> list[str]:

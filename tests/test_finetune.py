@@ -108,8 +108,23 @@ def test_a_classifier_learns_and_is_shown_beside_the_baseline_and_its_base(
     assert facts["accuracy"] > 0.9 > facts["base_accuracy"]
     assert facts["baseline_accuracy"] > 0.9
     assert {"macro_f1", "mcc", "baseline_macro_f1", "seconds", "duplicates_dropped"} <= set(facts)
+
     assert (facts["text_column"], facts["label_column"]) == ("review", "mood")
     assert facts["train_examples"] + facts["validation_examples"] + facts["test_examples"] == 240
+
+
+def test_a_base_that_finds_the_texts_strange_learns_to_write_them_first(
+    classifier: Any, workspace: Workspace, reviews: Path
+) -> None:
+    plain = classify(workspace, reviews, adapt=0, epochs=1, name="not-adapted")
+
+    assert (
+        classifier.facts["bits_per_byte_adapted"] < 0.8 * classifier.facts["bits_per_byte_before"]
+    )
+    assert "bits_per_byte_before" not in plain.facts
+    assert {path.name for path in plain.path.iterdir()} == {
+        path.name for path in classifier.path.iterdir()
+    }
 
 
 def test_pictures_figures_and_a_page_lie_beside_the_model(classifier: Any) -> None:
@@ -259,9 +274,9 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
     command += ["--dropout", "0.2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole = [*command, "--name", f"{method}-whole"]
-    subprocess.run(whole, env=environment, check=True, capture_output=True)
+    undisturbed = subprocess.Popen(whole, env=environment, stderr=subprocess.DEVNULL)
     halved = [*command, "--name", f"{method}-halved"]
-    checkpoints = workspace.draft_path("model", f"{method}-halved") / "checkpoints"
+    checkpoints = workspace.draft_path("model", f"{method}-halved") / "state"
 
     running = subprocess.Popen(halved, env=environment, stderr=subprocess.DEVNULL)
     while running.poll() is None and not list(checkpoints.glob("step-*")):
@@ -270,6 +285,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(
     running.wait()
     subprocess.run(halved, env=environment, check=True, capture_output=True)
 
+    assert undisturbed.wait() == 0
     made = [workspace.find("model", name) for name in (f"{method}-whole", f"{method}-halved")]
     weights = [load_file(one.path / "model.safetensors") for one in made]
     assert made[1].facts["resumed_from"] is not None

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from llmctl.errors import Interruption, TrainingError
 from llmctl.stages.finetune_classify import FinetuneClassify
@@ -48,7 +49,7 @@ def tune(random_base: Callable[[str], Path], tmp_path: Path) -> Callable[..., An
     def tuned(kind: str, **knobs: Any) -> Any:
         given: dict[str, Any] = KNOBS | {"base": base, "name": kind} | knobs
         if kind == "classify":
-            config = FinetuneClassify(file=tmp_path / "words.csv", **given)
+            config = FinetuneClassify(file=tmp_path / "words.csv", **{"adapt": 0} | given)
             return run_classify(config, workspace)
         config = FinetuneInstruct(file=tmp_path / "words.json", samples=2, packing=False, **given)
         return run_instruct(config, workspace)
@@ -77,6 +78,28 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert stop.value.exit_code == 130
     assert "same command" in str(stop.value.hint)
     assert resumed.facts["resumed_from"] == 3
+
+
+def test_a_signal_while_it_learns_to_write_leaves_no_trace_in_the_weights(
+    tune: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Journal.add
+
+    def interrupt(self: Journal, row: dict[str, Any]) -> None:
+        add(self, row)
+        if self.path.parent.name == "adapting" and row["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", interrupt)
+        with pytest.raises(Interruption, match="step 3, which is saved"):
+            tune("classify", adapt=2)
+
+    resumed, whole = tune("classify", adapt=2), tune("classify", adapt=2, name="whole")
+
+    weights = [load_file(one.path / "model.safetensors") for one in (resumed, whole)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
+    assert resumed.facts["bits_per_byte_adapted"] < resumed.facts["bits_per_byte_before"]
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(

@@ -57,7 +57,7 @@ def workers(parent: int) -> list[int]:
 
 
 def when_saved(workspace: Workspace, name: str, act: Callable[[], None]) -> None:
-    saves = workspace.draft_path("model", name) / "checkpoints"
+    saves = workspace.draft_path("model", name) / "state"
     deadline = time.monotonic() + 120
     while not list(saves.glob("step-*")):
         assert time.monotonic() < deadline, "nothing was ever saved"

@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
     name = f"damaged-{file.partition('.')[0]}"
     _break_off(tiny_workspace, monkeypatch, name)
     draft = tiny_workspace.draft_path("model", name)
-    newest = sorted((draft / "checkpoints").glob("step-*"))[-1]
+    newest = sorted((draft / "state").glob("step-*"))[-1]
     content = bytearray((newest / file).read_bytes())
     content[len(content) // 2] ^= 1
     (newest / file).write_bytes(content)
@@ -135,12 +135,33 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
     assert_same_run(whole.path, resumed.path)
 
 
-def _break_off(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("end", ["evals.model_report.write_model_report", "workspace.fingerprint"])
+def test_an_end_after_the_last_step_costs_no_training(
+    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    name = end.rpartition(".")[2]
+    _break_off(tiny_workspace, monkeypatch, name, at=f"llmctl.{end}")
+
+    resumed = trained(tiny_workspace, name)
+
+    assert resumed.facts["resumed_from"] == STEPS
+    assert {path.name for path in resumed.path.iterdir()} == {
+        path.name for path in whole.path.iterdir()
+    }
+    assert_same_run(whole.path, resumed.path)
+
+
+def _break_off(
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    at: str = "llmctl.train.pretraining.score",
+) -> None:
     def fault(*_: object, **__: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("llmctl.train.pretraining.score", fault)
+        patch.setattr(at, fault)
         with pytest.raises(MemoryError):
             trained(workspace, name)
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -43,15 +44,22 @@ def llmctl(place: Path, *words: str, code: int = 0, at: Path | None = None) -> A
 
 @pytest.fixture(scope="module")
 def story(place: Path) -> dict[str, Any]:
-    return {
+    steps = {
         "collect": llmctl(place, "collect", "files", "notes"),
         "tokenize": llmctl(place, "tokenize", "--vocab-size", "512"),
         "pretrain": llmctl(place, "pretrain", *SMALL),
-        "predict": llmctl(place, "predict", "The name of the ___"),
-        "generate": llmctl(place, "generate", "The name", "--max-tokens", "12"),
-        "spam": example(place, "classify", "spam"),
-        "support": example(place, "instruct", "support", "--samples", "2"),
     }
+    with ThreadPoolExecutor(2) as pool:
+        uses = {
+            "predict": pool.submit(llmctl, place, "predict", "The name of the ___"),
+            "generate": pool.submit(llmctl, place, "generate", "The name", "--max-tokens", "12"),
+        }
+        steps |= {name: use.result() for name, use in uses.items()}
+        examples = {
+            "support": pool.submit(example, place, "instruct", "support", "--samples", "2"),
+            "spam": pool.submit(example, place, "classify", "spam"),
+        }
+        return steps | {name: made.result() for name, made in examples.items()}
 
 
 def example(place: Path, kind: str, name: str, *more: str) -> Any:

@@ -1,11 +1,15 @@
 """The workspace: an artifact is whole or not there, whatever happens while it is made."""
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,3 +235,45 @@ def test_a_kill_at_any_moment_leaves_a_draft_or_a_whole_artifact(workspace: Work
         process.communicate()
         artifact = workspace.find("corpus", "notes")
         assert len(list(artifact.verify())) in (1, 30)
+
+
+class Killed(BaseException):
+    """The end of a process, at a moment of choice."""
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_an_end_at_any_moment_leaves_what_it_takes_to_go_on_or_the_whole_artifact(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    calls = itertools.count()
+
+    def killed(original: Callable[..., None]) -> Callable[..., None]:
+        def perform(*args: Any, **more: Any) -> None:
+            if next(calls) >= moment:
+                raise Killed
+            original(*args, **more)
+
+        return perform
+
+    def finish() -> None:
+        with workspace.draft("corpus", "notes", config={}) as draft:
+            (draft.path / "work").mkdir()
+            (draft.path / "work" / "part").write_text("hours of work")
+            (draft.path / "text.txt").write_text("a")
+            with monkeypatch.context() as patch:
+                for name in ("unlink", "rename", "replace", "rmdir"):
+                    patch.setattr(os, name, killed(getattr(os, name)))
+                draft.finish(facts={}, scaffold=[draft.path / "work"])
+
+    with contextlib.suppress(Killed):
+        finish()
+
+    if moment:
+        artifact = workspace.find("corpus", "notes")
+        files = [path.name for path in artifact.path.rglob("*")]
+        assert sorted(files) == ["manifest.json", "text.txt"]
+        assert list(artifact.verify())
+    else:
+        with workspace.draft("corpus", "notes", config={}) as draft:
+            assert (draft.path / "work" / "part").read_text() == "hours of work"
+            draft.finish(facts={})

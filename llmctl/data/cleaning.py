@@ -9,7 +9,6 @@ Every task of a step reads files and writes a folder that appears when it is who
 run in any process, on any machine that sees the folder, any number of times.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +26,11 @@ from llmctl.data.dedup.places import Documents
 from llmctl.data.engines import Perform
 from llmctl.data.funnel import Funnel
 from llmctl.data.screening import KEYS, Bundle, Recipe, screen
-from llmctl.data.winnowing import Winnowed, winnow
+from llmctl.data.winnowing import Winnowed, marks, winnow
 from llmctl.shards import BATCH_BYTES, ShardReader
 
 STEPS = ("signatures", "bands", "clusters", "filter")
-WORK, SPENT = "work", ".spent"
+WORK = "work"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +119,9 @@ class Cleaning:
         exact = ranges(documents, None) if self.is_exact else []
         return exact, [part for band in range(bands) for part in ranges(documents, band)]
 
-    def clear(self) -> None:
-        """Remove what the steps left for each other: at once, lest a kill leave half of it."""
-        work, spent = self.target / WORK, self.target / SPENT
-        shutil.rmtree(spent, ignore_errors=True)
-        if work.exists():
-            work.rename(spent)
-        shutil.rmtree(spent, ignore_errors=True)
+    def scaffold(self) -> list[Path]:
+        """What a whole corpus does not need: all that the steps left for each other."""
+        return [self.target / WORK, *marks(self.target)]
 
     def documents(self) -> int:
         """How many documents the rules left, those to compare with included."""

@@ -5,7 +5,6 @@ read, rejected and remarked is counted by reason, with the first cases by name.
 """
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -146,11 +145,9 @@ def settled(source: Source, directory: Path) -> Source:
     return source.fetching_into(directory / PASSING) if isinstance(source, Fetching) else source
 
 
-def forget_traces(directory: Path) -> None:
-    """Remove marks of finished bundles and what was fetched, once the corpus is whole."""
-    for mark in (*directory.glob(".*done.json"), directory / PARTS):
-        mark.unlink(missing_ok=True)
-    shutil.rmtree(directory / PASSING, ignore_errors=True)
+def scaffold(directory: Path) -> list[Path]:
+    """What a whole corpus does not need: marks of finished bundles, and what was fetched."""
+    return [*directory.glob(".*done.json"), directory / PARTS, directory / PASSING]
 
 
 def _as_tuples(value: Any) -> Any:

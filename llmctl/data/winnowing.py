@@ -113,14 +113,17 @@ def winnow(
 
 
 def write_indexes(target: Path, winnowed: Sequence[Winnowed]) -> None:
-    """Make one corpus of the shards of all bundles, and forget that there were bundles."""
+    """Make one corpus of the shards of all bundles."""
     for name in winnowed[0].shards:
         folder, schema = FOLDERS[name]
         write_index(
             target / folder, schema, [shard for one in winnowed for shard in one.shards[name]]
         )
-    for mark in target.glob(".*-done.json"):
-        mark.unlink()
+
+
+def marks(target: Path) -> list[Path]:
+    """The marks of the bundles that are done."""
+    return list(target.glob(".*-done.json"))
 
 
 def _writer(target: Path, name: str, bundle: Bundle) -> ShardWriter:

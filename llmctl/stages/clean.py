@@ -174,7 +174,7 @@ def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
         if judge:
             facts[QUALITY] = {"model": config.quality_model, "class": config.quality_class}
         (draft.path / "funnel.png").write_bytes(_picture(funnel, recipe))
-        artifact = draft.finish(facts=_facts(funnel, recipe) | facts)
+        artifact = draft.finish(facts=_facts(funnel, recipe) | facts, scaffold=cleaning.scaffold())
     _report(artifact, funnel, recipe)
     return artifact
 
@@ -403,7 +403,6 @@ def _clean(cleaning: Cleaning) -> tuple[Funnel, dict[str, Any]]:
     if cleaning.recipe.model:
         facts[QUALITY] = read_score(cleaning.recipe.model)._asdict()
         shutil.copyfile(cleaning.recipe.model / FILE, cleaning.target / FILE)
-    cleaning.clear()
     return funnel, facts
 
 

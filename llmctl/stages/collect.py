@@ -42,7 +42,7 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
     >>> run(Collect(source=Files(paths=("notes/",))), workspace).facts["documents"]
     12
     """
-    from llmctl.data.collecting import Tally, bundles, forget_traces, keep_parts, settled
+    from llmctl.data.collecting import Tally, bundles, keep_parts, scaffold, settled
     from llmctl.shards import DOCUMENTS, write_index
 
     name = config.name or config.source.default_name()
@@ -75,7 +75,6 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
                 f"nothing was collected: {_told(tally.dropped) or 'the source is empty'}",
                 hint=_first_case(tally) or "look at what the source holds",
             )
-        forget_traces(draft.path)
         write_index(draft.path, DOCUMENTS, tally.shards)
         artifact = draft.finish(
             facts={
@@ -84,7 +83,8 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
                 "dropped": dict(sorted(tally.dropped.items())),
                 "remarks": dict(sorted(tally.remarks.items())),
                 "cases": tally.cases,
-            }
+            },
+            scaffold=scaffold(draft.path),
         )
     _report(tally)
     console.made(artifact, f"{count(tally.documents)} documents, {size(tally.bytes)}")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 PREDICTIONS = "test_predictions.jsonl"
+# In the draft alone: the base that has learnt to write the texts, its facts, and that run.
+ADAPTED, FACTS, ADAPTING = "adapted", "facts.json", "adapting"
 BEFORE = "the base model before tuning"
 MOST_CLASSES_SHOWN = 12
 
@@ -54,9 +56,14 @@ class FinetuneClassify:
         0.15, help="Share of tokens that others stand for, against learning by heart",
         panel="Training", rare=True,
     )  # fmt: skip
-    patience: int = knob(
-        3, help="Stop after so many epochs without a better one", panel="Training", rare=True
-    )
+    adapt: float | None = knob(
+        None, help="Epochs over the texts alone first; where they are strange to the base",
+        panel="Training", rare=True,
+    )  # fmt: skip
+    patience: int | None = knob(
+        None, help="Stop after so many epochs without a better one; half of them",
+        panel="Training", rare=True,
+    )  # fmt: skip
     optimizer: Literal["muon", "adamw"] = knob(
         "adamw", help="AdamW for all, or Muon for matrices", panel="Training", rare=True
     )
@@ -121,6 +128,8 @@ def _check(config: FinetuneClassify) -> None:
         value = getattr(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
+    if config.adapt is not None and not 0 <= config.adapt < float("inf"):
+        raise ConfigError(f"`--adapt {config.adapt}` is below zero", hint="0 leaves it out")
     for key in ("dropout", "noise"):
         if not 0 <= getattr(config, key) < 1:
             raise ConfigError(f"`--{key} {getattr(config, key)}` is no share below 1")
@@ -182,6 +191,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
     texts = found.splits["train"]
     dose = _dose(config, shape.width, len(texts))
     tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
+    rounds = _adapting_dose(config, shape.width, len(texts)).epochs
     plan = {
         "kind": "model",
         "name": name,
@@ -189,6 +199,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         "method": config.method,
         "texts": {side: len(rows) for side, rows in found.splits.items()},
         "classes": len(found.classes),
+        "most_epochs_before_labels": rounds if _may_adapt(config) else 0,
         "most_epochs": dose.epochs,
         "most_steps": math.ceil(dose.epochs * math.ceil(len(texts) / config.batch)),
         "most_tokens": round(dose.epochs * tokens),
@@ -213,6 +224,17 @@ def _dose(config: FinetuneClassify, width: int, texts: int) -> Any:
     )
 
 
+def _may_adapt(config: FinetuneClassify) -> bool:
+    """Whether the base is to learn to write the texts, if it finds them strange."""
+    return config.adapt != 0 and (config.adapt is not None or config.method == "full")
+
+
+def _adapting_dose(config: FinetuneClassify, width: int, texts: int) -> Any:
+    from llmctl.train.tuning_recipe import adapting_dose
+
+    return adapting_dose(width, texts, epochs=config.adapt, seed=config.seed)
+
+
 def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft) -> Any:
     """Train to the end under a live line; a signal ends it with the way to go on."""
     from llmctl.data.labeled.artifact import read_classes_artifact
@@ -221,12 +243,14 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     from llmctl.model.low_rank import AdapterSettings
     from llmctl.train.classifying import Classifying, Lesson
     from llmctl.train.machine import find_machine
-    from llmctl.train.told import told_step
+    from llmctl.train.told import telling
 
     found = read_classes_artifact(labeled.path)
     width = read_shape(base.path).width
+    machine = find_machine(config.device, config.precision, width=width)
+    adapted = _adapt(config, found, base, draft, machine)
     lesson = Lesson(
-        base=base.path,
+        base=draft.path / ADAPTED if adapted else base.path,
         classes=found.classes,
         train=found.splits["train"],
         validation=found.splits["validation"],
@@ -239,7 +263,6 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         seed=config.seed,
         judge=score,
     )
-    machine = find_machine(config.device, config.precision, width=width)
     training = Classifying(lesson, machine)
     before = training.logits([one.text for one in found.splits["test"]])
     run = training.start(draft.path)
@@ -250,24 +273,68 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     if run.resumed_from is not None:
         console.say(f"resumed after step {run.resumed_from:,}")
     with console.live() as line:
-
-        def tell(facts: Any, pace: Any, steps: int | None) -> None:
-            if line.is_due:
-                line.update(told_step(facts, pace, steps))
-
-        run.on_line = tell
+        run.on_line = telling(line)
         run.train()
-    return _Trained(found, training, run, before)
+    return _Trained(found, training, run, before, adapted)
+
+
+def _adapt(
+    config: FinetuneClassify, found: Any, base: Any, draft: Draft, machine: Any
+) -> dict[str, Any]:
+    """Let the base learn to write such texts first, if it is to; the facts of that, or none."""
+    from llmctl.durable import sealed_directory
+    from llmctl.model.checkpoint import read_shape
+    from llmctl.train.adapting import Adapting, Texts, bits_per_byte
+    from llmctl.train.told import telling
+    from llmctl.train.tuning_recipe import STRANGE
+
+    place = draft.path / ADAPTED
+    if (place / FACTS).exists():
+        return json.loads((place / FACTS).read_bytes())
+    if not _may_adapt(config):
+        return {}
+    texts = Texts(*([one.text for one in found.splits[side]] for side in ("train", "validation")))
+    before = bits_per_byte(base.path, texts.validation, machine)
+    if config.adapt is None and before <= STRANGE:
+        return {}
+    dose = _adapting_dose(config, read_shape(base.path).width, len(texts.train))
+    console.say(
+        f"{base.label} takes {before:.2f} bits for a byte of these texts:"
+        f" first it learns to write them, for {dose.epochs:.3g} epochs"
+    )
+    adapting = Adapting(base.path, texts, dose, machine)
+    (draft.path / ADAPTING).mkdir(exist_ok=True)
+    run = adapting.start(draft.path / ADAPTING)
+    with console.live() as line:
+        run.on_line = telling(line)
+        run.train()
+    run.take_best()
+    after = adapting.bits_per_byte()
+    console.say(f"now it takes {after:.2f}")
+    facts = {
+        "adapting_epochs": dose.epochs,
+        "adapting_seconds": round(run.meter.seconds, 3),
+        "bits_per_byte_before": before,
+        "bits_per_byte_adapted": after,
+    }
+    with sealed_directory(place) as folder:
+        adapting.write_model(folder)
+        (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    return facts
 
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """The data, the classifier, its run, and what the base model said of the test texts."""
+    """The data, the classifier, its run, what the base model said of the test texts before.
+
+    `adapted` are the facts of what came before the labels, empty where nothing did.
+    """
 
     found: Any
     training: Any
     run: Any
     before: Any
+    adapted: dict[str, Any]
 
 
 def _finish(
@@ -292,7 +359,6 @@ def _finish(
     _write_predictions(draft.path / PREDICTIONS, found, logits / temperature)
     with console.status("training the baseline on the same texts"):
         others = _others(config, trained, logits)
-    run.discard()
     facts = _facts(trained, labeled, judged, others, time.monotonic() - began)
     _say(judged, others)
     portrait = ClassifierPortrait(
@@ -315,7 +381,12 @@ def _finish(
         metrics=run.journal.rows(),
     )
     write_classifier_report(draft.path, portrait)
-    return draft.finish(facts=facts, sort="classifier", device=str(training.tuning.machine.device))
+    return draft.finish(
+        facts=facts,
+        sort="classifier",
+        device=str(training.tuning.machine.device),
+        scaffold=[draft.path / ADAPTED, draft.path / ADAPTING, *run.scaffold(goes_on=False)],
+    )
 
 
 def _labels(found: Any) -> Any:
@@ -349,26 +420,30 @@ def _facts(
     training, run = trained.training, trained.run
     scores = {other.name: other.scores for other in others}
     per_epoch = training.tuning.batches.steps_per_epoch
-    return judged.facts() | {
-        "baseline_accuracy": scores[BASELINE].accuracy,
-        "baseline_macro_f1": scores[BASELINE].macro_f1,
-        "base_accuracy": scores[BEFORE].accuracy,
-        "base_macro_f1": scores[BEFORE].macro_f1,
-        "text_column": labeled.facts["text_column"],
-        "label_column": labeled.facts["label_column"],
-        "train_examples": len(trained.found.splits["train"]),
-        "validation_examples": len(trained.found.splits["validation"]),
-        "classes": len(trained.found.classes),
-        "duplicates_dropped": labeled.facts["duplicates_dropped"],
-        "texts_cut": training.cut,
-        "parameters": sum(one.numel() for one in training.model.parameters()),
-        "trained_parameters": training.tuning.trained_parameters,
-        "steps": training.tuning.trainer.progress.step,
-        "best_epoch": run.best_step / per_epoch,
-        "train_seconds": round(run.meter.seconds, 3),
-        "seconds": round(seconds, 3),
-        "resumed_from": run.resumed_from,
-    }
+    return (
+        judged.facts()
+        | trained.adapted
+        | {
+            "baseline_accuracy": scores[BASELINE].accuracy,
+            "baseline_macro_f1": scores[BASELINE].macro_f1,
+            "base_accuracy": scores[BEFORE].accuracy,
+            "base_macro_f1": scores[BEFORE].macro_f1,
+            "text_column": labeled.facts["text_column"],
+            "label_column": labeled.facts["label_column"],
+            "train_examples": len(trained.found.splits["train"]),
+            "validation_examples": len(trained.found.splits["validation"]),
+            "classes": len(trained.found.classes),
+            "duplicates_dropped": labeled.facts["duplicates_dropped"],
+            "texts_cut": training.cut,
+            "parameters": sum(one.numel() for one in training.model.parameters()),
+            "trained_parameters": training.tuning.trained_parameters,
+            "steps": training.tuning.trainer.progress.step,
+            "best_epoch": run.best_step / per_epoch,
+            "train_seconds": round(run.meter.seconds, 3),
+            "seconds": round(seconds, 3),
+            "resumed_from": run.resumed_from,
+        }
+    )
 
 
 def _write_predictions(path: Path, found: Any, logits: Any) -> None:

@@ -261,7 +261,7 @@ def _trained(
     """Train to the best epoch, let both models answer, and lay out the model folder."""
     from llmctl.data.labeled.artifact import read_conversations_artifact
     from llmctl.train.instructing import Instructing
-    from llmctl.train.told import told_step
+    from llmctl.train.told import telling
 
     found = read_conversations_artifact(labeled.path)
     training = Instructing(*_course(config, found, base))
@@ -272,17 +272,11 @@ def _trained(
     if run.resumed_from is not None:
         console.say(f"resumed after step {run.resumed_from:,}")
     with console.live() as line:
-
-        def tell(facts: Any, pace: Any, steps: int | None) -> None:
-            if line.is_due:
-                line.update(told_step(facts, pace, steps))
-
-        run.on_line = tell
+        run.on_line = telling(line)
         run.train()
     run.take_best()
     training.finish(draft.path)
     after = training.score(test)
-    run.discard()
     facts: dict[str, Any] = {
         "test_loss_before": before.loss,
         "test_loss": after.loss,
@@ -301,7 +295,12 @@ def _trained(
     }
     facts |= _report(config, base, draft, facts, test, run.journal.rows())
     facts |= {"seconds": round(time.monotonic() - began, 3), "resumed_from": run.resumed_from}
-    return draft.finish(facts=facts, sort="chat-lm", device=str(training.tuning.machine.device))
+    return draft.finish(
+        facts=facts,
+        sort="chat-lm",
+        device=str(training.tuning.machine.device),
+        scaffold=run.scaffold(goes_on=False),
+    )
 
 
 def _course(config: FinetuneInstruct, found: Any, base: Any) -> tuple[Any, Any]:

@@ -714,8 +714,6 @@ def _finish(config: Pretrain, training: Any, reading: _Reading, draft: Draft) ->
     from llmctl.evals.model_report import Portrait, write_model_report
     from llmctl.report import Tree
 
-    training.run.keep_for_later(draft.path / "state")
-    (draft.path / RECIPE).unlink()
     facts = training.facts()
     _say_accounts(facts)
     _say_domains(facts)
@@ -739,7 +737,12 @@ def _finish(config: Pretrain, training: Any, reading: _Reading, draft: Draft) ->
             ),
             device=config.device,
         )
-    return draft.finish(facts=facts, sort="causal-lm", device=str(training.job.machine.device))
+    return draft.finish(
+        facts=facts,
+        sort="causal-lm",
+        device=str(training.job.machine.device),
+        scaffold=[draft.path / RECIPE, *training.run.scaffold(goes_on=True)],
+    )
 
 
 def _lineage(tokens: Artifact) -> Any:

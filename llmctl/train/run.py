@@ -76,7 +76,7 @@ class Run:
     goodput: Goodput = field(init=False)
 
     def __post_init__(self) -> None:
-        self.checkpoints = Checkpoints(self.directory / "checkpoints", keep=self.keep)
+        self.checkpoints = Checkpoints(self.directory / "state", keep=self.keep)
         self.journal = Journal(self.directory / "metrics.jsonl")
         self.goodput = Goodput(self.directory / "goodput.json")
 
@@ -139,23 +139,21 @@ class Run:
             weights = self.owner.form.read(self.checkpoints.path(self.best_step))
             self.trainer.masters.load(self.trainer.model, weights)
 
-    def discard(self) -> None:
-        """At the end of a run that nobody goes on from: delete all checkpoints."""
-        shutil.rmtree(self.checkpoints.directory, ignore_errors=True)
+    def scaffold(self, *, goes_on: bool) -> list[Path]:
+        """At the end: what is no part of the result.
 
-    def keep_for_later(self, directory: Path) -> None:
-        """At the end: keep the checkpoint to go on from and the best one, delete the rest."""
-        directory.mkdir(exist_ok=True)
-        self.checkpoints.path(self.resumable_step).rename(
-            directory / f"step-{self.resumable_step:08d}"
-        )
-        if self.best_step and self.best_rank < self.last_rank:
-            best = self.checkpoints.path(self.best_step)
-            if best.exists():
-                best.rename(directory / "best")
-        shutil.rmtree(self.checkpoints.directory)
-        (self.directory / HORIZON).unlink(missing_ok=True)
-        self.goodput.path.unlink(missing_ok=True)
+        Where a longer run may go on, the checkpoint to go on from and the best one are a part.
+        """
+        checkpoints = self.checkpoints
+        own = [self.directory / HORIZON, self.goodput.path]
+        if not goes_on:
+            return [checkpoints.directory, *own]
+        resumable, best = checkpoints.path(self.resumable_step), checkpoints.directory / "best"
+        newer = checkpoints.path(self.best_step)
+        if self.best_rank < self.last_rank and newer != resumable and newer.exists():
+            shutil.rmtree(best, ignore_errors=True)
+            newer.rename(best)
+        return [*(set(checkpoints.directory.iterdir()) - {resumable, best}), *own]
 
     def _on_step(self, facts: StepFacts) -> None:
         pace = self.meter.add(facts, self.trainer.steps)

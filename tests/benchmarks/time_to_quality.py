@@ -1,13 +1,15 @@
 """What a stretch of wall time buys: `llmctl pretrain --minutes` beside nanoGPT's recipe.
 
     python tests/benchmarks/time_to_quality.py --bench BENCH --data shakespeare --seconds 16 \
-        --python PEERS/venv/bin/python --nanogpt PEERS/nanoGPT [--peer-seconds 80] [--seeds 0,1,2]
+        --python PEERS/venv/bin/python --nanogpt PEERS/nanoGPT [--peer-seconds 80] [--seeds 0,1,2] \
+        [--nanochat PEERS/nanochat]
 
 The clock runs from the start of the process to the final weights; evaluation is left out on both
 sides. Scores are over the whole held-out text, or the first `--eval-tokens` of it, in windows that
 do not overlap. Ours is the command with its default recipe; the peer is nanoGPT's model with the
 recipe of its README (AdamW 1e-3, warm-up 100, cosine to 1e-4 over the same time, batch 12 or 8,
-gradient clip 1). Both compute in `--precision`.
+gradient clip 1). With `--nanochat` its own script trains for the same time, too, with as many rows
+a step. All compute in `--precision`.
 """
 
 import argparse
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--peer-seconds", type=float)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--nanogpt", type=Path)
+    parser.add_argument("--nanochat", type=Path)
     parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
     parser.add_argument("--seeds", default="0,1,2", help="ours, by number; empty for none")
     parser.add_argument("--eval-tokens", type=int, default=10**9)
@@ -42,7 +45,9 @@ def main() -> None:
     for seed in filter(None, given.seeds.split(",")):
         print(ours(given, seed), flush=True)
     if given.nanogpt:
-        print(peer(given), flush=True)
+        print(peer(given, "nanoGPT's recipe", "quality_peer.py"), flush=True)
+    if given.nanochat:
+        print(peer(given, "nanochat's script", "nanochat_peer.py"), flush=True)
 
 
 def ours(given: argparse.Namespace, seed: str) -> str:
@@ -61,23 +66,24 @@ def ours(given: argparse.Namespace, seed: str) -> str:
     return told(f"llmctl seed {seed}", wall, facts)
 
 
-def peer(given: argparse.Namespace) -> str:
-    """One run of nanoGPT's recipe for the same time, or for `--peer-seconds`."""
+def peer(given: argparse.Namespace, name: str, script: str) -> str:
+    """One run of another's recipe for the same time, or for `--peer-seconds`."""
     data = given.bench / given.data
     job: dict[str, Any] = SHAPES[given.data] | {
         "data": str(data),
         "nanogpt": str(given.nanogpt),
+        "nanochat": str(given.nanochat),
         "batch": PEER_ROWS[given.data],
         "seconds": given.peer_seconds or given.seconds,
         "precision": given.precision,
         "eval_tokens": given.eval_tokens,
     }
-    worker = Path(__file__).with_name("quality_peer.py")
+    worker = Path(__file__).with_name(script)
     done = subprocess.run(
         [given.python, str(worker), json.dumps(job)], capture_output=True, text=True, check=True
     )
     facts = json.loads(done.stdout.strip().splitlines()[-1])
-    return told("nanoGPT's recipe", facts["wall"], facts)
+    return told(name, facts["wall"], facts)
 
 
 def told(name: str, wall: float, facts: dict[str, Any]) -> str:
