@@ -130,6 +130,12 @@ def score(labels_N: Integers, predicted_N: Integers) -> Scores:
     return Scores(accuracy=float(accuracy), macro_f1=float(macro_f1), mcc=mcc)
 
 
+def macro_f1_error(labels_N: Integers, predicted_N: Integers) -> float:
+    """The standard error of macro-F1, from resamples (Efron, Tibshirani 1993, ch. 6)."""
+    most = int(max(labels_N.max(), predicted_N.max())) + 1
+    return float(_resampled_figures(labels_N, predicted_N, most, seed=0)[:, 1].std())
+
+
 def compare(
     labels_N: Integers, before_N: Integers, after_N: Integers, num_classes: int, *, seed: int = 0
 ) -> dict[str, Difference]:
@@ -179,13 +185,20 @@ def softmax(logits_NC: Floats) -> Floats:
 def _intervals(
     labels_N: Integers, predicted_N: Integers, num_classes: int, seed: int
 ) -> dict[str, Interval]:
-    found = np.array(
+    found = _resampled_figures(labels_N, predicted_N, num_classes, seed)
+    return {name: interval_of(found[:, column]) for column, name in enumerate(FIGURES)}
+
+
+def _resampled_figures(
+    labels_N: Integers, predicted_N: Integers, num_classes: int, seed: int
+) -> Floats:
+    """Both figures of each resample, one a row."""
+    return np.array(
         [
             _figures(labels_N[texts], predicted_N[texts], num_classes)
             for texts in resampled(len(labels_N), seed)
         ]
     )
-    return {name: interval_of(found[:, column]) for column, name in enumerate(FIGURES)}
 
 
 def _figures(labels_N: Integers, predicted_N: Integers, num_classes: int) -> Floats:

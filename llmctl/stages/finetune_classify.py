@@ -238,7 +238,7 @@ def _adapting_dose(config: FinetuneClassify, width: int, texts: int) -> Any:
 def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft) -> Any:
     """Train to the end under a live line; a signal ends it with the way to go on."""
     from llmctl.data.labeled.artifact import read_classes_artifact
-    from llmctl.evals.classification import score
+    from llmctl.evals.classification import macro_f1_error, score
     from llmctl.model.checkpoint import read_shape
     from llmctl.model.low_rank import AdapterSettings
     from llmctl.train.classifying import Classifying, Lesson
@@ -262,6 +262,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         adapters=AdapterSettings(rank=config.rank, alpha=config.alpha, dropout=config.dropout),
         seed=config.seed,
         judge=score,
+        doubt=macro_f1_error,
     )
     training = Classifying(lesson, machine)
     before = training.logits([one.text for one in found.splits["test"]])

@@ -54,11 +54,16 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """Scores on the validation texts, and the mean loss there; macro-F1 decides, then the loss."""
+    """Scores on the validation texts, and the mean loss there; macro-F1 decides, then the loss.
+
+    `margin` is the standard error of macro-F1: of a few texts it is large, and the best of many
+    scores is then chance (the rule of one standard error: Breiman et al. 1984, section 3.4.3).
+    """
 
     accuracy: float
     macro_f1: float
     loss: float
+    margin: float
 
     @property
     def rank(self) -> float:
@@ -68,7 +73,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What to train on, and how."""
+    """What to train on, and how; `judge` scores classes, `doubt` is macro-F1's standard error."""
 
     base: Path
     classes: tuple[str, ...]
@@ -82,6 +87,7 @@ class Lesson:
     adapters: AdapterSettings
     seed: int
     judge: Callable[[np.ndarray, np.ndarray], Scores]
+    doubt: Callable[[np.ndarray, np.ndarray], float]
 
 
 class Classifying:
@@ -177,11 +183,17 @@ class Classifying:
 
     def _evaluate(self) -> HeldOut:
         logits_NC, truth = self.validation_logits()
-        scores = self.lesson.judge(truth, logits_NC.argmax(axis=1))
+        predicted = logits_NC.argmax(axis=1)
+        scores = self.lesson.judge(truth, predicted)
         nats = torch.nn.functional.cross_entropy(
             torch.from_numpy(logits_NC), torch.from_numpy(truth)
         )
-        return HeldOut(accuracy=scores.accuracy, macro_f1=scores.macro_f1, loss=float(nats))
+        return HeldOut(
+            accuracy=scores.accuracy,
+            macro_f1=scores.macro_f1,
+            loss=float(nats),
+            margin=self.lesson.doubt(truth, predicted),
+        )
 
 
 def tokenizer_for(base: Path) -> Tokenizer:

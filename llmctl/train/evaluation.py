@@ -29,6 +29,11 @@ class Score:
         """What runs are compared by: less is better."""
         return self.loss
 
+    @property
+    def margin(self) -> float:
+        """None: a loss over very many tokens tells any two apart."""
+        return 0.0
+
     def bits_per_byte(self, text_bytes: float) -> float:
         """Bits that the model spends on each byte of the text that the targets stand for."""
         return self.loss * self.targets / math.log(2) / text_bytes
@@ -64,6 +69,11 @@ class DomainScores:
     def rank(self) -> float:
         """What runs are compared by: less is better."""
         return self.loss
+
+    @property
+    def margin(self) -> float:
+        """None, as of each."""
+        return 0.0
 
     @property
     def bits_per_byte(self) -> float:

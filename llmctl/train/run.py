@@ -37,6 +37,11 @@ class Score(Protocol):
         """What scores are compared by: less is better."""
         ...
 
+    @property
+    def margin(self) -> float:
+        """How far apart ranks may lie that nobody could tell from each other."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
@@ -197,8 +202,10 @@ class Run:
             {"step": step, "tokens": self.trainer.progress.tokens}
             | self.owner.describe_score(found)
         )
-        if found.rank < self.best_rank and (self.patience is not None or not is_last):
-            self.best_step, self.best_rank = step, found.rank
+        # Of those that cannot be told from the best the latest, whose rate has fallen furthest.
+        is_best = found.rank < self.best_rank + found.margin
+        if is_best and (self.patience is not None or not is_last):
+            self.best_step, self.best_rank = step, min(found.rank, self.best_rank)
         if self.patience is not None and step - self.best_step >= self.patience * self._stride:
             self.trainer.steps = step
 

@@ -57,17 +57,19 @@ class Size(NamedTuple):
         return names | {"context": CONTEXT, "tokens": self.tokens}
 
 
+# So small that size matters at these tokens: half a million make the same of 172 k parameters as of
+# two million.
 SMALL = [
     Size(layers, width, tokens)
     for layers, width, counts in (
-        (2, 64, (250_000, 500_000, 1_000_000, 2_000_000)),
-        (3, 96, (250_000, 500_000, 1_000_000)),
-        (4, 128, (250_000, 500_000)),
-        (4, 192, (250_000, 500_000)),
+        (1, 32, (500_000, 1_000_000, 2_000_000, 4_000_000)),
+        (1, 64, (500_000, 1_000_000, 2_000_000, 4_000_000)),
+        (2, 64, (500_000, 1_000_000, 2_000_000, 4_000_000)),
+        (3, 96, (500_000, 1_000_000, 2_000_000)),
     )
     for tokens in counts
 ]
-LARGE = Size(6, 256, 500_000)
+LARGE = Size(4, 128, 2_000_000)
 
 
 class Run(NamedTuple):

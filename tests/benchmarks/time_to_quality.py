@@ -2,14 +2,15 @@
 
     python tests/benchmarks/time_to_quality.py --bench BENCH --data shakespeare --seconds 16 \
         --python PEERS/venv/bin/python --nanogpt PEERS/nanoGPT [--peer-seconds 80] [--seeds 0,1,2] \
-        [--nanochat PEERS/nanochat]
+        [--nanochat PEERS/nanochat] [--modded 0.1]
 
 The clock runs from the start of the process to the final weights; evaluation is left out on both
 sides. Scores are over the whole held-out text, or the first `--eval-tokens` of it, in windows that
 do not overlap. Ours is the command with its default recipe; the peer is nanoGPT's model with the
 recipe of its README (AdamW 1e-3, warm-up 100, cosine to 1e-4 over the same time, batch 12 or 8,
-gradient clip 1). With `--nanochat` its own script trains for the same time, too, with as many rows
-a step. All compute in `--precision`.
+gradient clip 1). With `--nanochat` its own script trains for the same time, too, and with
+`--modded` a recipe in the style of the modded-nanogpt speedrun, its rates times that number; both
+with as many rows a step as nanoGPT. All compute in `--precision`.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--nanogpt", type=Path)
     parser.add_argument("--nanochat", type=Path)
+    parser.add_argument("--modded", type=float)
     parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
     parser.add_argument("--seeds", default="0,1,2", help="ours, by number; empty for none")
     parser.add_argument("--eval-tokens", type=int, default=10**9)
@@ -46,6 +48,8 @@ def main() -> None:
         print(ours(given, seed), flush=True)
     if given.nanogpt:
         print(peer(given, "nanoGPT's recipe", "quality_peer.py"), flush=True)
+    if given.modded:
+        print(peer(given, f"modded {given.modded}", "quality_peer.py"), flush=True)
     if given.nanochat:
         print(peer(given, "nanochat's script", "nanochat_peer.py"), flush=True)
 
@@ -73,6 +77,8 @@ def peer(given: argparse.Namespace, name: str, script: str) -> str:
         "data": str(data),
         "nanogpt": str(given.nanogpt),
         "nanochat": str(given.nanochat),
+        "recipe": "modded" if name.startswith("modded") else "nanogpt",
+        "scale": given.modded,
         "batch": PEER_ROWS[given.data],
         "seconds": given.peer_seconds or given.seconds,
         "precision": given.precision,

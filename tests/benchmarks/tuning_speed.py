@@ -27,7 +27,7 @@ from llmctl.data.labeled.conversations import ASSISTANT, USER, Conversation, Mes
 from llmctl.data.template import ChatTemplate, check_rendering
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.data.tokenizer_training import train_bpe
-from llmctl.evals.classification import score
+from llmctl.evals.classification import macro_f1_error, score
 from llmctl.model.checkpoint import save_model
 from llmctl.model.device import pick_dtype
 from llmctl.model.low_rank import AdapterSettings
@@ -158,6 +158,7 @@ def classifying(base: Path, texts: list[dict[str, Any]], method: Any, machine: A
         adapters=AdapterSettings(),
         seed=0,
         judge=score,
+        doubt=macro_f1_error,
     )
     return Classifying(lesson, machine).tuning
 
