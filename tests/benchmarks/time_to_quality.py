@@ -10,7 +10,7 @@ do not overlap. Ours is the command with its default recipe; the peer is nanoGPT
 recipe of its README (AdamW 1e-3, warm-up 100, cosine to 1e-4 over the same time, batch 12 or 8,
 gradient clip 1). With `--nanochat` its own script trains for the same time, too, and with
 `--modded` a recipe in the style of the modded-nanogpt speedrun, its rates times that number; both
-with as many rows a step as nanoGPT. All compute in `--precision`.
+with as many rows a step as nanoGPT, or `--peer-rows`. All compute in `--precision`.
 """
 
 import argparse
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--peer-seconds", type=float)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--nanogpt", type=Path)
+    parser.add_argument("--peer-rows", type=int, help="a step; nanoGPT's by default")
     parser.add_argument("--nanochat", type=Path)
     parser.add_argument("--modded", type=float)
     parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
@@ -79,7 +80,7 @@ def peer(given: argparse.Namespace, name: str, script: str) -> str:
         "nanochat": str(given.nanochat),
         "recipe": "modded" if name.startswith("modded") else "nanogpt",
         "scale": given.modded,
-        "batch": PEER_ROWS[given.data],
+        "batch": given.peer_rows or PEER_ROWS[given.data],
         "seconds": given.peer_seconds or given.seconds,
         "precision": given.precision,
         "eval_tokens": given.eval_tokens,

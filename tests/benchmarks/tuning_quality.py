@@ -1,7 +1,7 @@
 """`llmctl finetune classify` on real data beside TF-IDF with a logistic regression: a table.
 
     python tests/benchmarks/tuning_quality.py --data ../shared/data --out BENCH [--minutes 4.8] \
-        [--sets sms-csv,sms-tsv,sst2] [--seeds 0,1,2] [--texts 2000]
+        [--sets sms-csv,sms-tsv,sst2] [--seeds 0,1,2] [--texts 2000] [--flags=--adapt=0]
 
 The base is pretrained here on the books beside the project for `--minutes`, once, then tuned on
 each set; the baseline of each row is trained on the very same split. With `--texts`, so many rows
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--texts", type=int, help="so many of each set; all by default")
+    parser.add_argument("--flags", default="", help="of every run, beside the defaults")
     given = parser.parse_args()
     workspace = given.out / "tuning"
     make_base(workspace, given)
@@ -70,8 +71,9 @@ def tuned(workspace: Path, given: argparse.Namespace, name: str, seed: str) -> d
     if given.texts is not None:
         path = drawn(path, given.texts, given.out / f"{name}-{given.texts}.jsonl")
     words = [str(given.data / one) if "/" in one else one for one in flags]
-    command = ["finetune", "classify", str(path), *words, "--base=base"]
-    return llmctl(workspace, *command, f"--name={name}-{seed}", f"--seed={seed}")
+    command = ["finetune", "classify", str(path), *words, "--base=base", *given.flags.split()]
+    called = f"{name}-{given.texts or 'all'}{given.flags.replace(' ', '')}-{seed}"
+    return llmctl(workspace, *command, f"--name={called.replace('=', '-')}", f"--seed={seed}")
 
 
 def drawn(path: Path, texts: int, out: Path) -> Path:
