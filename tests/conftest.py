@@ -33,7 +33,7 @@ OFFLINE = TESTS / "offline"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
     parser.addoption("--mutations", type=int, default=240, help="how many inputs are broken")
-    parser.addoption("--kills", type=int, default=20, help="how often a run is killed")
+    parser.addoption("--kills", type=int, default=8, help="how often a run is killed")
     parser.addoption("--online", action="store_true", help="run the tests that need the internet")
 
 

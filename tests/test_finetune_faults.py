@@ -80,14 +80,15 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert resumed.facts["resumed_from"] == 3
 
 
-def test_a_signal_while_it_learns_to_write_leaves_no_trace_in_the_weights(
-    tune: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("learning", ["adapting", "classify"])
+def test_a_signal_leaves_no_trace_in_the_weights(
+    tune: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, learning: str
 ) -> None:
     add = Journal.add
 
     def interrupt(self: Journal, row: dict[str, Any]) -> None:
         add(self, row)
-        if self.path.parent.name == "adapting" and row["step"] == 3:
+        if self.path.parent.name == learning and row["step"] == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
