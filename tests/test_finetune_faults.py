@@ -26,6 +26,7 @@ from llmctl.stages.finetune_instruct import run as run_instruct
 from llmctl.train import checkpoint
 from llmctl.train.journal import Journal
 from llmctl.workspace import Workspace
+from tests.signalled import signalled
 
 COLOURS = "amber black coral denim ebony flame green hazel ivory jade".split()
 SUMS = "one two three four five six seven eight nine ten".split()
@@ -59,19 +60,10 @@ def tune(random_base: Callable[[str], Path], tmp_path: Path) -> Callable[..., An
 
 @pytest.mark.parametrize("kind", ["classify", "instruct"])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
-    tune: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: str
+    tune: Callable[..., Any], kind: str
 ) -> None:
-    add = Journal.add
-
-    def interrupt(self: Journal, row: dict[str, Any]) -> None:
-        add(self, row)
-        if row["step"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "add", interrupt)
-        with pytest.raises(Interruption, match="step 3, which is saved") as stop:
-            tune(kind)
+    with signalled(3), pytest.raises(Interruption, match="step 3, which is saved") as stop:
+        tune(kind)
 
     resumed = tune(kind)
 
@@ -81,20 +73,12 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
 
 
 @pytest.mark.parametrize("learning", ["adapting", "classify"])
-def test_a_signal_leaves_no_trace_in_the_weights(
-    tune: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, learning: str
-) -> None:
-    add = Journal.add
-
-    def interrupt(self: Journal, row: dict[str, Any]) -> None:
-        add(self, row)
-        if self.path.parent.name == learning and row["step"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "add", interrupt)
-        with pytest.raises(Interruption, match="step 3, which is saved"):
-            tune("classify", adapt=2)
+def test_a_signal_leaves_no_trace_in_the_weights(tune: Callable[..., Any], learning: str) -> None:
+    with (
+        signalled(3, folder=learning),
+        pytest.raises(Interruption, match="step 3, which is saved"),
+    ):
+        tune("classify", adapt=2)
 
     resumed, whole = tune("classify", adapt=2), tune("classify", adapt=2, name="whole")
 

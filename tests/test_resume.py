@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from llmctl.errors import Interruption, TrainingError
 from llmctl.stages.pretrain import Pretrain, run
 from llmctl.train import checkpoint
-from llmctl.train.journal import Journal
 from llmctl.workspace import Artifact, Workspace
 from tests.ranks import Job, train_under_kills
+from tests.signalled import signalled
 
 STEPS = 30
 RUN = {
@@ -90,24 +90,12 @@ def test_a_fault_in_the_evaluation_loses_no_step(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
-    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch, number: int
+    tiny_workspace: Workspace, whole: Artifact, number: int
 ) -> None:
     name = f"stopped-{number}"
 
-    def stop_at(step: int) -> Any:
-        add = Journal.add
-
-        def adding(self: Journal, row: dict[str, Any]) -> None:
-            add(self, row)
-            if row["step"] == step:
-                os.kill(os.getpid(), number)
-
-        return adding
-
-    with monkeypatch.context() as patch:
-        patch.setattr("llmctl.train.journal.Journal.add", stop_at(7))
-        with pytest.raises(Interruption, match="step 7") as stop:
-            trained(tiny_workspace, name)
+    with signalled(7, number=number), pytest.raises(Interruption, match="step 7") as stop:
+        trained(tiny_workspace, name)
 
     resumed = trained(tiny_workspace, name)
 

@@ -421,30 +421,27 @@ def _facts(
     training, run = trained.training, trained.run
     scores = {other.name: other.scores for other in others}
     per_epoch = training.tuning.batches.steps_per_epoch
-    return (
-        judged.facts()
-        | trained.adapted
-        | {
-            "baseline_accuracy": scores[BASELINE].accuracy,
-            "baseline_macro_f1": scores[BASELINE].macro_f1,
-            "base_accuracy": scores[BEFORE].accuracy,
-            "base_macro_f1": scores[BEFORE].macro_f1,
-            "text_column": labeled.facts["text_column"],
-            "label_column": labeled.facts["label_column"],
-            "train_examples": len(trained.found.splits["train"]),
-            "validation_examples": len(trained.found.splits["validation"]),
-            "classes": len(trained.found.classes),
-            "duplicates_dropped": labeled.facts["duplicates_dropped"],
-            "texts_cut": training.cut,
-            "parameters": sum(one.numel() for one in training.model.parameters()),
-            "trained_parameters": training.tuning.trained_parameters,
-            "steps": training.tuning.trainer.progress.step,
-            "best_epoch": run.best_step / per_epoch,
-            "train_seconds": round(run.meter.seconds, 3),
-            "seconds": round(seconds, 3),
-            "resumed_from": run.resumed_from,
-        }
-    )
+    return judged.facts() | {
+        **trained.adapted,
+        "baseline_accuracy": scores[BASELINE].accuracy,
+        "baseline_macro_f1": scores[BASELINE].macro_f1,
+        "base_accuracy": scores[BEFORE].accuracy,
+        "base_macro_f1": scores[BEFORE].macro_f1,
+        "text_column": labeled.facts["text_column"],
+        "label_column": labeled.facts["label_column"],
+        "train_examples": len(trained.found.splits["train"]),
+        "validation_examples": len(trained.found.splits["validation"]),
+        "classes": len(trained.found.classes),
+        "duplicates_dropped": labeled.facts["duplicates_dropped"],
+        "texts_cut": training.cut,
+        "parameters": sum(one.numel() for one in training.model.parameters()),
+        "trained_parameters": training.tuning.trained_parameters,
+        "steps": training.tuning.trainer.progress.step,
+        "best_epoch": run.best_step / per_epoch,
+        "train_seconds": round(run.meter.seconds, 3),
+        "seconds": round(seconds, 3),
+        "resumed_from": run.resumed_from,
+    }
 
 
 def _write_predictions(path: Path, found: Any, logits: Any) -> None:

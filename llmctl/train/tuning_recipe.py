@@ -39,11 +39,11 @@ def dose(  # noqa: PLR0913
     """The dose for a model of a width and so many examples to train on."""
     if rate is None:
         factor = LORA_FACTOR if method in ("lora", "qlora") else 1.0
-        chosen = RATE * (WIDTH / width) ** POWER * factor
+        chosen = _rate(width) * factor
     else:
         chosen = rate
     if epochs is None:
-        epochs = min(max(EXAMPLES_READ / max(1, examples), LEAST_EPOCHS), MOST_EPOCHS)
+        epochs = _epochs(EXAMPLES_READ, examples, LEAST_EPOCHS, MOST_EPOCHS)
     return Dose(
         epochs=epochs,
         rate=chosen,
@@ -57,12 +57,20 @@ def dose(  # noqa: PLR0913
 
 def adapting_dose(width: int, texts: int, *, epochs: float | None = None, seed: int = 0) -> Dose:
     """How much to learn of so many texts as such, before their labels are learnt."""
-    rounds = min(max(TEXTS_READ / max(1, texts), LEAST_ROUNDS), MOST_ROUNDS)
     return dose(
         width,
         texts,
         method="full",
-        epochs=epochs or rounds,
-        rate=ADAPTING_FACTOR * RATE * (WIDTH / width) ** POWER,
+        epochs=epochs or _epochs(TEXTS_READ, texts, LEAST_ROUNDS, MOST_ROUNDS),
+        rate=ADAPTING_FACTOR * _rate(width),
         seed=seed,
     )
+
+
+def _rate(width: int) -> float:
+    return RATE * (WIDTH / width) ** POWER
+
+
+def _epochs(read: int, examples: int, least: int, most: int) -> float:
+    """So many that examples are read as often as there are few of them."""
+    return min(max(read / max(1, examples), least), most)

@@ -8,7 +8,6 @@ out of it.
 
 import contextlib
 import json
-import math
 import os
 import runpy
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from quality_peer import EVAL_ROWS, tell
 
 PILOT = 30
 
@@ -44,18 +44,7 @@ def main() -> None:
     steps = round(job["seconds"] / pace)
     found, pace = trained(job, steps)
     loss = score(found["orig_model"], data / "val.bin", context, end, job["eval_tokens"])
-    tokens = len(np.memmap(data / "val.bin", dtype=np.uint16, mode="r"))
-    print(
-        json.dumps(
-            {
-                "wall": steps * pace,
-                "steps": steps,
-                "tokens": steps * job["batch"] * context,
-                "val_loss": loss,
-                "val_bits_per_byte": loss / math.log(2) * tokens / meta["val_bytes"],
-            }
-        )
-    )
+    tell(job, wall=steps * pace, steps=steps, loss=loss)
 
 
 class Ids:
@@ -118,8 +107,8 @@ def score(model: Any, path: Path, context: int, bos: int, most: int) -> float:
     windows = min(len(ids), most) // context
     model.eval()
     total = 0.0
-    for first in range(0, windows, 64):
-        rows = ids[first * context : min(first + 64, windows) * context].reshape(-1, context)
+    for first in range(0, windows, EVAL_ROWS):
+        rows = ids[first * context : min(first + EVAL_ROWS, windows) * context].reshape(-1, context)
         inputs = np.concatenate((np.full((len(rows), 1), bos), rows[:, :-1]), axis=1)
         loss = model(torch.from_numpy(inputs), torch.from_numpy(rows), loss_reduction="mean")
         total += loss.item() * len(rows)

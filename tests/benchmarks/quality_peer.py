@@ -59,13 +59,20 @@ def main() -> None:
             optimizer.zero_grad(set_to_none=True)
         steps, elapsed = steps + 1, time.perf_counter() - BEGAN
     loss = score(model, data / "val.bin", context, job["eval_tokens"])
+    tell(job, wall=elapsed, steps=steps, loss=loss)
+
+
+def tell(job: dict[str, Any], *, wall: float, steps: int, loss: float) -> None:
+    """Print what `time_to_quality.py` reads; the loss is in nats a token of the held-out text."""
+    data = Path(job["data"])
+    meta = json.loads((data / "meta.json").read_text())
     tokens = len(np.memmap(data / "val.bin", dtype=np.uint16, mode="r"))
     print(
         json.dumps(
             {
-                "wall": elapsed,
+                "wall": wall,
                 "steps": steps,
-                "tokens": steps * rows * context,
+                "tokens": steps * job["batch"] * job["context"],
                 "val_loss": loss,
                 "val_bits_per_byte": loss / math.log(2) * tokens / meta["val_bytes"],
             }

@@ -48,11 +48,11 @@ def main() -> None:
     for seed in filter(None, given.seeds.split(",")):
         print(ours(given, seed), flush=True)
     if given.nanogpt:
-        print(peer(given, "nanoGPT's recipe", "quality_peer.py"), flush=True)
+        print(peer(given, "nanoGPT's recipe", recipe="nanogpt"), flush=True)
     if given.modded:
-        print(peer(given, f"modded {given.modded}", "quality_peer.py"), flush=True)
+        print(peer(given, f"modded {given.modded}", recipe="modded"), flush=True)
     if given.nanochat:
-        print(peer(given, "nanochat's script", "nanochat_peer.py"), flush=True)
+        print(peer(given, "nanochat's script", recipe="nanochat"), flush=True)
 
 
 def ours(given: argparse.Namespace, seed: str) -> str:
@@ -71,20 +71,21 @@ def ours(given: argparse.Namespace, seed: str) -> str:
     return told(f"llmctl seed {seed}", wall, facts)
 
 
-def peer(given: argparse.Namespace, name: str, script: str) -> str:
+def peer(given: argparse.Namespace, name: str, *, recipe: str) -> str:
     """One run of another's recipe for the same time, or for `--peer-seconds`."""
     data = given.bench / given.data
     job: dict[str, Any] = SHAPES[given.data] | {
         "data": str(data),
         "nanogpt": str(given.nanogpt),
         "nanochat": str(given.nanochat),
-        "recipe": "modded" if name.startswith("modded") else "nanogpt",
+        "recipe": recipe,
         "scale": given.modded,
         "batch": given.peer_rows or PEER_ROWS[given.data],
         "seconds": given.peer_seconds or given.seconds,
         "precision": given.precision,
         "eval_tokens": given.eval_tokens,
     }
+    script = "nanochat_peer.py" if recipe == "nanochat" else "quality_peer.py"
     worker = Path(__file__).with_name(script)
     done = subprocess.run(
         [given.python, str(worker), json.dumps(job)], capture_output=True, text=True, check=True

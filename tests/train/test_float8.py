@@ -4,8 +4,6 @@ On a CPU, which must be named, the same numbers are computed slowly.
 """
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,9 @@ from safetensors.torch import load_file
 from llmctl.errors import ConfigError, Interruption
 from llmctl.model.device import has_tensor_cores
 from llmctl.stages.pretrain import Pretrain, run
-from llmctl.train.journal import Journal
 from llmctl.workspace import Artifact, Workspace
 from tests.ranks import Job, train
+from tests.signalled import signalled
 
 RUN: dict[str, Any] = {
     "layers": 2,
@@ -77,19 +75,10 @@ def test_the_model_that_it_leaves_is_like_any_other(
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
-    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch
+    tiny_workspace: Workspace, whole: Artifact
 ) -> None:
-    add = Journal.add
-
-    def adding(self: Journal, row: dict[str, Any]) -> None:
-        add(self, row)
-        if row["step"] == 17:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "add", adding)
-        with pytest.raises(Interruption):
-            trained(tiny_workspace, "float8-stopped")
+    with signalled(17), pytest.raises(Interruption):
+        trained(tiny_workspace, "float8-stopped")
     resumed = trained(tiny_workspace, "float8-stopped")
 
     assert resumed.facts["resumed_from"] == 17
