@@ -116,7 +116,7 @@ def test_a_classifier_learns_and_is_shown_beside_the_baseline_and_its_base(
 def test_a_base_that_finds_the_texts_strange_learns_to_write_them_first(
     classifier: Any, workspace: Workspace, reviews: Path
 ) -> None:
-    plain = classify(workspace, reviews, adapt=0, epochs=1, name="not-adapted")
+    plain = classify(workspace, reviews, adapt=0, distill=0, epochs=1, name="not-adapted")
 
     assert (
         classifier.facts["bits_per_byte_adapted"] < 0.8 * classifier.facts["bits_per_byte_before"]
@@ -125,6 +125,24 @@ def test_a_base_that_finds_the_texts_strange_learns_to_write_them_first(
     assert {path.name for path in plain.path.iterdir()} == {
         path.name for path in classifier.path.iterdir()
     }
+
+
+def test_such_a_base_learns_from_texts_of_mixed_words_too(
+    classifier: Any, workspace: Workspace, reviews: Path
+) -> None:
+    more = classify(workspace, reviews, adapt=0, distill=2, epochs=1, name="more-mixed")
+
+    texts = classifier.facts["train_examples"]
+    assert classifier.facts["mixed_texts"] == texts
+    assert more.facts["mixed_texts"] == 2 * texts
+    assert more.facts["steps"] == -(-3 * texts // 16)
+
+
+def test_frozen_states_and_new_texts_do_not_go_together(
+    workspace: Workspace, reviews: Path
+) -> None:
+    with pytest.raises(ConfigError, match="--distill"):
+        classify(workspace, reviews, method="head", distill=1, name="frozen-mixed")
 
 
 def test_pictures_figures_and_a_page_lie_beside_the_model(classifier: Any) -> None:
@@ -237,7 +255,7 @@ def test_rare_classes_weigh_more_where_asked(workspace: Workspace, tmp_path: Pat
     good = [line for line in lines[1:] if line.endswith("good")]
     rare = [line for line in lines[1:] if line.endswith("bad")][:20]
     (tmp_path / "skewed.csv").write_text("\n".join([lines[0], *good, *rare]))
-    short: dict[str, Any] = {"epochs": 6}
+    short: dict[str, Any] = {"epochs": 6, "distill": 0}
 
     plain = classify(workspace, tmp_path / "skewed.csv", name="plain", **short)
     balanced = classify(workspace, tmp_path / "skewed.csv", name="fair", balance=True, **short)
@@ -422,7 +440,7 @@ def test_a_dry_run_reads_everything_and_makes_nothing(workspace: Workspace, tmp_
     plan = classify(workspace, write_reviews(tmp_path / "dry.csv"), dry_run=True)
 
     assert plan["plan"]["texts"] == {"train": 168, "validation": 24, "test": 48}
-    assert plan["plan"]["most_steps"] == 6 * 11
+    assert plan["plan"]["most_steps"] == 6 * 21
     assert {one.label for one in workspace.artifacts()} == before
 
 

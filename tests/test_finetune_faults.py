@@ -166,7 +166,7 @@ NARROW = """
         "nano", vocab_size=64, num_layers=4, width=64, num_heads=2, context=512
     )
     model = classifier_from(fresh(shape, 0), 2, seed=0)
-    texts = [LabelledText([1 + index % 60] * (500 if index < 32 else 8), index % 2)
+    texts = [LabelledText([1 + index % 60] * (500 if index < 32 else 8), torch.eye(2)[index % 2])
              for index in range(96)]
     batches = ClassBatches(texts, rows=32, pad_id=0, seed=0)
     dose = Dose(epochs=1, rate=1e-3, head_rate=1e-3)

@@ -4,10 +4,10 @@ An epoch visits every text once, in an order that follows from (seed, epoch): sh
 by length within stretches of many batches, whose batches are shuffled again. So little is padded
 and yet what stands together changes from epoch to epoch.
 
-    B batch, T time, D width
+    B batch, T time, D width, C classes
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,11 +22,18 @@ STRETCH = 50
 
 
 class LabelledText(NamedTuple):
-    """The ids of a text, the number of its class, and how much it weighs (1 on average)."""
+    """The ids of a text, the share (C,) of each class in it, and its weight (1 on average)."""
 
     ids: Sequence[int]
-    label: int
+    shares_C: Tensor
     weight: float = 1.0
+
+
+class More(NamedTuple):
+    """So many texts beside the given ones in each epoch, by its number; no longer than those."""
+
+    count: int
+    texts: Callable[[int], Sequence[LabelledText]]
 
 
 class Noise(NamedTuple):
@@ -37,6 +44,7 @@ class Noise(NamedTuple):
 
 
 NO_NOISE = Noise(0.0, 0)
+NO_MORE = More(0, lambda _: ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +56,13 @@ class ClassBatch:
 
     inputs: Tensor
     lengths_B: Tensor
-    labels_B: Tensor
+    shares_BC: Tensor
     weights_B: Tensor
 
     @property
     def rows(self) -> int:
         """Texts."""
-        return len(self.labels_B)
+        return len(self.shares_BC)
 
     @property
     def tokens(self) -> int:
@@ -73,7 +81,7 @@ class ClassBatch:
         return ClassBatch(
             self.inputs[rows, :longest],
             self.lengths_B[rows],
-            self.labels_B[rows],
+            self.shares_BC[rows],
             self.weights_B[rows],
         )
 
@@ -82,7 +90,7 @@ class ClassBatch:
         return ClassBatch(
             sent(self.inputs, device),
             sent(self.lengths_B, device),
-            sent(self.labels_B, device),
+            sent(self.shares_BC, device),
             sent(self.weights_B, device),
         )
 
@@ -95,7 +103,7 @@ class ClassBatches:
     dropout: Iyyer et al. 2015, aclanthology.org/P15-1162, section 3.1).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         texts: Sequence[LabelledText],
         *,
@@ -104,33 +112,39 @@ class ClassBatches:
         seed: int,
         states: Sequence[Tensor] | None = None,
         noise: Noise = NO_NOISE,
+        more: More = NO_MORE,
     ) -> None:
         self.texts = texts
         self.rows = rows
         self.seed = seed
         self.states = states
         self.noise = noise
+        self.more = more
         self._pad_id = pad_id
-        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+        self._epoch = -1
+        self._texts: Sequence[LabelledText] = ()
+        self._places: list[list[int]] = []
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in which every text stands once; the last may be smaller."""
-        return -(-len(self.texts) // self.rows)
+        return -(-(len(self.texts) + self.more.count) // self.rows)
 
     def batch(self, step: int) -> ClassBatch:
         """The batch of a step, counted from zero."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        if self._epoch[0] != epoch:
-            lengths = [len(text.ids) for text in self.texts]
-            self._epoch = (epoch, like_lengths(lengths, self.rows, (self.seed, epoch)))
-        batch = self._gathered(self._epoch[1][place])
+        if self._epoch != epoch:
+            self._texts = [*self.texts, *self.more.texts(epoch)]
+            lengths = [len(text.ids) for text in self._texts]
+            self._places = like_lengths(lengths, self.rows, (self.seed, epoch))
+            self._epoch = epoch
+        batch = self._gathered(self._texts, self._places[place])
         return self._disturbed(batch, step) if self.noise.share and self.states is None else batch
 
     def longest(self) -> ClassBatch:
         """The largest batch that could be: of the longest texts."""
         order = sorted(range(len(self.texts)), key=lambda one: -len(self.texts[one].ids))
-        return self._gathered(order[: self.rows])
+        return self._gathered(self.texts, order[: self.rows])
 
     def _disturbed(self, batch: ClassBatch, step: int) -> ClassBatch:
         random = np.random.default_rng((self.seed, step))
@@ -141,8 +155,8 @@ class ClassBatches:
         inputs_BT = torch.where(is_inner_BT & is_drawn_BT, ids_BT, batch.inputs)
         return replace(batch, inputs=inputs_BT)
 
-    def _gathered(self, indices: Sequence[int]) -> ClassBatch:
-        texts = [self.texts[index] for index in indices]
+    def _gathered(self, among: Sequence[LabelledText], indices: Sequence[int]) -> ClassBatch:
+        texts = [among[index] for index in indices]
         lengths = [len(text.ids) for text in texts]
         if self.states is None:
             inputs = torch.full((len(texts), max(lengths)), self._pad_id)
@@ -154,7 +168,7 @@ class ClassBatches:
         return ClassBatch(
             inputs,
             torch.tensor(lengths),
-            torch.tensor([text.label for text in texts]),
+            torch.stack([text.shares_C for text in texts]),
             torch.tensor([text.weight for text in texts]),
         )
 

@@ -5,7 +5,7 @@ fine-tuned model has to be better than to be worth its price.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ STRENGTHS = (1.0, 10.0, 100.0)
 # Rarer features than this many texts hold are left out of large sets, where they cost most.
 LARGE, LEAST_TEXTS = 2000, 2
 MOST_STEPS = 200
+TEXTS_AT_ONCE = 4096
 
 
 class Text(Protocol):
@@ -33,35 +34,54 @@ class Text(Protocol):
     def label(self) -> int: ...
 
 
-def baseline_predictions(
-    train: Sequence[Text], validation: Sequence[Text], texts: Sequence[str]
-) -> NDArray[np.int64]:
-    """The classes that the baseline gives to texts, trained and chosen on labelled ones.
+class Baseline:
+    """The baseline, trained on labelled texts and chosen by others; N texts, C classes.
 
     Words in ones and twos, characters in ones to fives within words, both sublinear.
     """
-    least = LEAST_TEXTS if len(train) > LARGE else 1
-    features = FeatureUnion(
-        [
-            ("words", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=least)),
-            (
-                "characters",
-                TfidfVectorizer(
-                    analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, min_df=least
-                ),
-            ),
-        ]
+
+    def __init__(self, train: Sequence[Text], validation: Sequence[Text], num_classes: int) -> None:
+        self.num_classes = num_classes
+        texts = [one.text for one in train]
+        self._features = _features(texts)
+        rows = self._rows(texts)
+        labels = [one.label for one in train]
+        held_out = self._rows([one.text for one in validation])
+        truth = np.array([one.label for one in validation])
+        reached: dict[float, LogisticRegression] = {}
+        for strength in STRENGTHS:
+            model = LogisticRegression(C=strength, max_iter=MOST_STEPS, tol=1e-3)
+            model.fit(rows, labels)
+            reached.setdefault(score(truth, np.asarray(model.predict(held_out))).macro_f1, model)
+        self._model = reached[max(reached)]
+
+    def predictions(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """The class (N,) of each text."""
+        return self.shares(texts).argmax(axis=1)
+
+    def shares(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """How probable each class is for each text, (N, C)."""
+        found = np.zeros((len(texts), self.num_classes), np.float32)
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            some = slice(start, start + TEXTS_AT_ONCE)
+            found[some, self._model.classes_] = self._model.predict_proba(self._rows(texts[some]))
+        return found
+
+    def _rows(self, texts: Sequence[str]) -> Any:
+        return self._features.transform(texts).astype(np.float32)
+
+
+def _features(texts: Sequence[str]) -> FeatureUnion:
+    """What turns texts into rows, fitted to these; without words where they hold none."""
+    least = LEAST_TEXTS if len(texts) > LARGE else 1
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=least)
+    characters = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, min_df=least
     )
-    rows = features.fit_transform([one.text for one in train]).astype(np.float32)
-    labels = np.array([one.label for one in train])
-    held_out = features.transform([one.text for one in validation]).astype(np.float32)
-    truth = np.array([one.label for one in validation])
-    best, best_score = None, -1.0
-    for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=MOST_STEPS, tol=1e-3)
-        model.fit(rows, labels)
-        reached = score(truth, np.asarray(model.predict(held_out))).macro_f1
-        if reached > best_score:
-            best, best_score = model, reached
-    assert best is not None
-    return np.asarray(best.predict(features.transform(texts).astype(np.float32)))
+    parts = [("words", words), ("characters", characters)]
+    try:
+        words.fit(texts)
+    except ValueError:
+        # Emoji and single letters are no words to it, and it refuses to have none.
+        parts = parts[1:]
+    return FeatureUnion(parts).fit(texts)

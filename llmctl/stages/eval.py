@@ -122,7 +122,7 @@ def _judge_classes(
     """A classifier's report; beside it another one of the same classes, and the baseline."""
     import numpy as np
 
-    from llmctl.evals.baseline import BASELINE, baseline_predictions
+    from llmctl.evals.baseline import BASELINE, Baseline
     from llmctl.evals.classification import classify_report
     from llmctl.evals.classifier_report import (
         ClassifierPortrait,
@@ -157,7 +157,8 @@ def _judge_classes(
     }
     if learnt:
         with console.status("training the baseline on the texts that the model learnt from"):
-            predictions[BASELINE] = baseline_predictions(learnt[0], learnt[1], texts)
+            baseline = Baseline(learnt[0], learnt[1], len(engines[0].classes))
+            predictions[BASELINE] = baseline.predictions(texts)
     others = [
         contender(name, labels, one, logits[0].argmax(axis=1), seed=config.seed)
         for name, one in predictions.items()

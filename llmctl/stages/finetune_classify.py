@@ -60,6 +60,10 @@ class FinetuneClassify:
         None, help="Epochs over the texts alone first; where they are strange to the base",
         panel="Training", rare=True,
     )  # fmt: skip
+    distill: float | None = knob(
+        None, help="Texts of mixed words for each, labelled by TF-IDF; 1 where they are strange",
+        panel="Training", rare=True,
+    )  # fmt: skip
     patience: int | None = knob(
         None, help="Stop after so many epochs without a better one; half of them",
         panel="Training", rare=True,
@@ -120,6 +124,15 @@ def _check(config: FinetuneClassify) -> None:
         raise ConfigError(
             "say which texts to learn from", hint="a file, or `--data NAME` of the workspace"
         )
+    if config.distill and config.method == "head":
+        raise ConfigError(
+            "`--distill` makes new texts, and `--method head` reads the given ones once",
+            hint="`--method full` or `lora` go with it",
+        )
+    _check_numbers(config)
+
+
+def _check_numbers(config: FinetuneClassify) -> None:
     for key in ("epochs", "learning_rate", "alpha"):
         value = getattr(config, key)
         if value is not None and not 0 < value < float("inf"):
@@ -128,8 +141,12 @@ def _check(config: FinetuneClassify) -> None:
         value = getattr(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
-    if config.adapt is not None and not 0 <= config.adapt < float("inf"):
-        raise ConfigError(f"`--adapt {config.adapt}` is below zero", hint="0 leaves it out")
+    for key in ("adapt", "distill"):
+        value = getattr(config, key)
+        if value is not None and not 0 <= value < float("inf"):
+            raise ConfigError(
+                f"`--{key} {value}` is no number from zero up", hint="0 leaves it out"
+            )
     for key in ("dropout", "noise"):
         if not 0 <= getattr(config, key) < 1:
             raise ConfigError(f"`--{key} {getattr(config, key)}` is no share below 1")
@@ -192,6 +209,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
     dose = _dose(config, shape.width, len(texts))
     tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
     rounds = _adapting_dose(config, shape.width, len(texts)).epochs
+    read = 1 + _mixed(config, is_strange=True)
     plan = {
         "kind": "model",
         "name": name,
@@ -201,8 +219,8 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         "classes": len(found.classes),
         "most_epochs_before_labels": rounds if _may_adapt(config) else 0,
         "most_epochs": dose.epochs,
-        "most_steps": math.ceil(dose.epochs * math.ceil(len(texts) / config.batch)),
-        "most_tokens": round(dose.epochs * tokens),
+        "most_steps": math.ceil(dose.epochs * math.ceil(len(texts) * read / config.batch)),
+        "most_tokens": round(dose.epochs * tokens * read),
     }
     console.plan(f"models/{name}", plan)
     return {"plan": plan}
@@ -229,6 +247,15 @@ def _may_adapt(config: FinetuneClassify) -> bool:
     return config.adapt != 0 and (config.adapt is not None or config.method == "full")
 
 
+def _mixed(config: FinetuneClassify, *, is_strange: bool) -> float:
+    """How many texts of mixed words are to stand beside each of the real ones."""
+    from llmctl.train.tuning_recipe import MIXED_TEXTS
+
+    if config.distill is not None:
+        return config.distill
+    return MIXED_TEXTS if is_strange and config.method == "full" else 0.0
+
+
 def _adapting_dose(config: FinetuneClassify, width: int, texts: int) -> Any:
     from llmctl.train.tuning_recipe import adapting_dose
 
@@ -241,16 +268,19 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     from llmctl.evals.classification import macro_f1_error, score
     from llmctl.model.checkpoint import read_shape
     from llmctl.model.low_rank import AdapterSettings
-    from llmctl.train.classifying import Classifying, Lesson
+    from llmctl.train.classifying import Classifying, Lesson, Teacher
     from llmctl.train.machine import find_machine
     from llmctl.train.told import telling
+    from llmctl.train.tuning_recipe import STRANGE
 
     found = read_classes_artifact(labeled.path)
     width = read_shape(base.path).width
     machine = find_machine(config.device, config.precision, width=width)
-    adapted = _adapt(config, found, base, draft, machine)
+    met = _meet(config, found, base, draft, machine)
+    baseline = _baseline(found)
+    mixed = _mixed(config, is_strange=met.get("bits_per_byte_before", 0.0) > STRANGE)
     lesson = Lesson(
-        base=draft.path / ADAPTED if adapted else base.path,
+        base=draft.path / ADAPTED if "bits_per_byte_adapted" in met else base.path,
         classes=found.classes,
         train=found.splits["train"],
         validation=found.splits["validation"],
@@ -259,6 +289,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         rows=config.batch,
         is_balanced=config.balance,
         noise=config.noise,
+        teacher=Teacher(baseline.shares, mixed) if mixed else None,
         adapters=AdapterSettings(rank=config.rank, alpha=config.alpha, dropout=config.dropout),
         seed=config.seed,
         judge=score,
@@ -268,7 +299,8 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     before = training.logits([one.text for one in found.splits["test"]])
     run = training.start(draft.path)
     console.say(
-        f"{len(lesson.train):,} texts in {len(lesson.classes)} classes,"
+        f"{len(lesson.train):,} texts in {len(lesson.classes)} classes"
+        f"{f', {mixed:.3g} of mixed words beside each' if mixed else ''},"
         f" at most {lesson.dose.epochs:.3g} epochs, {machine.device} in {machine.type_name}"
     )
     if run.resumed_from is not None:
@@ -276,13 +308,24 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     with console.live() as line:
         run.on_line = telling(line)
         run.train()
-    return _Trained(found, training, run, before, adapted)
+    facts = met | {"mixed_texts": training.mixed}
+    return _Trained(found, training, run, before, baseline, facts)
 
 
-def _adapt(
+def _baseline(found: Any) -> Any:
+    from llmctl.evals.baseline import Baseline
+
+    with console.status("training the baseline on the same texts"):
+        return Baseline(found.splits["train"], found.splits["validation"], len(found.classes))
+
+
+def _meet(
     config: FinetuneClassify, found: Any, base: Any, draft: Draft, machine: Any
 ) -> dict[str, Any]:
-    """Let the base learn to write such texts first, if it is to; the facts of that, or none."""
+    """How strange the texts are to the base, which learns to write them first if it is to.
+
+    The facts of that; none where nobody asks.
+    """
     from llmctl.durable import sealed_directory
     from llmctl.model.checkpoint import read_shape
     from llmctl.train.adapting import Adapting, Texts, bits_per_byte
@@ -292,12 +335,13 @@ def _adapt(
     place = draft.path / ADAPTED
     if (place / FACTS).exists():
         return json.loads((place / FACTS).read_bytes())
-    if not _may_adapt(config):
+    may_distill = _mixed(config, is_strange=True) > 0 and config.distill is None
+    if not (_may_adapt(config) or may_distill):
         return {}
     texts = Texts(*([one.text for one in found.splits[side]] for side in ("train", "validation")))
     before = bits_per_byte(base.path, texts.validation, machine)
-    if config.adapt is None and before <= STRANGE:
-        return {}
+    if not _may_adapt(config) or (config.adapt is None and before <= STRANGE):
+        return {"bits_per_byte_before": before}
     dose = _adapting_dose(config, read_shape(base.path).width, len(texts.train))
     console.say(
         f"{base.label} takes {before:.2f} bits for a byte of these texts:"
@@ -328,14 +372,15 @@ def _adapt(
 class _Trained:
     """The data, the classifier, its run, what the base model said of the test texts before.
 
-    `adapted` are the facts of what came before the labels, empty where nothing did.
+    `facts` are those of what came before the labels and beside them.
     """
 
     found: Any
     training: Any
     run: Any
     before: Any
-    adapted: dict[str, Any]
+    baseline: Any
+    facts: dict[str, Any]
 
 
 def _finish(
@@ -358,8 +403,7 @@ def _finish(
     training.temper(temperature)
     training.write_model(draft.path)
     _write_predictions(draft.path / PREDICTIONS, found, logits / temperature)
-    with console.status("training the baseline on the same texts"):
-        others = _others(config, trained, logits)
+    others = _others(config, trained, logits)
     facts = _facts(trained, labeled, judged, others, time.monotonic() - began)
     _say(judged, others)
     portrait = ClassifierPortrait(
@@ -398,14 +442,14 @@ def _labels(found: Any) -> Any:
 
 def _others(config: FinetuneClassify, trained: _Trained, logits: Any) -> list[Any]:
     """The base model before tuning, and the baseline, on the same texts."""
-    from llmctl.evals.baseline import BASELINE, baseline_predictions
+    from llmctl.evals.baseline import BASELINE
     from llmctl.evals.classifier_report import contender
 
     found, labels = trained.found, _labels(trained.found)
-    splits, texts = found.splits, [one.text for one in found.splits["test"]]
+    texts = [one.text for one in found.splits["test"]]
     predictions = {
         BEFORE: trained.before.argmax(axis=1),
-        BASELINE: baseline_predictions(splits["train"], splits["validation"], texts),
+        BASELINE: trained.baseline.predictions(texts),
     }
     return [
         contender(name, labels, one, logits.argmax(axis=1), seed=config.seed)
@@ -422,7 +466,7 @@ def _facts(
     scores = {other.name: other.scores for other in others}
     per_epoch = training.tuning.batches.steps_per_epoch
     return judged.facts() | {
-        **trained.adapted,
+        **trained.facts,
         "baseline_accuracy": scores[BASELINE].accuracy,
         "baseline_macro_f1": scores[BASELINE].macro_f1,
         "base_accuracy": scores[BEFORE].accuracy,

@@ -6,16 +6,17 @@ the head, for which the states below are computed once. Receives paths, never ar
     N texts, C classes, T time, D width
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from llmctl.data.class_batches import ClassBatches, LabelledText, Noise
+from llmctl.data.augmentation import Recombination
+from llmctl.data.class_batches import NO_MORE, ClassBatches, LabelledText, More, Noise
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.model.adapters import add_adapters, merge_adapters
 from llmctl.model.checkpoint import SpecialIds, load_model
@@ -71,6 +72,18 @@ class HeldOut:
         return -self.macro_f1 + 1e-4 * min(self.loss, 100.0)
 
 
+class Teacher(NamedTuple):
+    """Another classifier, whose view of texts that nobody wrote is learnt beside the labels.
+
+    `shares` gives the probability (N, C) of each class for N texts; `ratio` is how many such texts
+    stand beside each of the given ones (knowledge distillation: Hinton et al. 2015, arXiv
+    1503.02531, section 2; of texts of recombined words: Tang et al. 2019, arXiv 1903.12136).
+    """
+
+    shares: Callable[[Sequence[str]], np.ndarray]
+    ratio: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
     """What to train on, and how; `judge` scores classes, `doubt` is macro-F1's standard error."""
@@ -84,6 +97,7 @@ class Lesson:
     rows: int
     is_balanced: bool
     noise: float
+    teacher: Teacher | None = None
     adapters: AdapterSettings
     seed: int
     judge: Callable[[np.ndarray, np.ndarray], Scores]
@@ -102,12 +116,13 @@ class Classifying:
         self._validation = self.encode([one.text for one in lesson.validation])
         self._truth = np.array([one.label for one in lesson.validation])
         rows = self.encode([one.text for one in lesson.train])
-        weights = class_weights([one.label for one in lesson.train], balanced=lesson.is_balanced)
-        texts = [
-            LabelledText(ids, one.label, weights[one.label])
-            for ids, one in zip(rows, lesson.train, strict=True)
-        ]
-        self.tuning = self._tuning(texts, machine)
+        labels = [one.label for one in lesson.train]
+        self._weights_C = class_weights(
+            labels, num_classes=len(lesson.classes), is_balanced=lesson.is_balanced
+        )
+        self.tuning = self._tuning(
+            self._labelled(rows, np.eye(len(lesson.classes))[labels]), machine
+        )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Texts as ids, cut at the end of the context; `cut` counts those that were."""
@@ -115,6 +130,12 @@ class Classifying:
         rows = [self.tokenizer.encode_prompt(text) for text in texts]
         self.cut += sum(len(row) > context for row in rows)
         return [self.tokenizer.cut(row, context) for row in rows]
+
+    @property
+    def mixed(self) -> int:
+        """How many texts of an epoch nobody wrote."""
+        teacher = self.lesson.teacher
+        return round(teacher.ratio * len(self.lesson.train)) if teacher else 0
 
     def start(self, directory: Path) -> Run:
         """The run in a folder, standing where an earlier attempt left it."""
@@ -154,6 +175,25 @@ class Classifying:
         save_classifier(self.model, state, self.lesson.classes, directory, special=special)
         tokenizer.save(directory)
 
+    def _labelled(self, rows: Sequence[list[int]], shares_NC: np.ndarray) -> list[LabelledText]:
+        weights_N = shares_NC @ self._weights_C
+        shares = torch.from_numpy(shares_NC.astype(np.float32))
+        return list(map(LabelledText, rows, shares, weights_N.tolist()))
+
+    def _more(self, longest: int) -> More:
+        """Texts of recombined words, as the teacher sees them."""
+        teacher, train = self.lesson.teacher, self.lesson.train
+        if teacher is None:
+            return NO_MORE
+        recombination = Recombination([one.text for one in train], seed=self.lesson.seed)
+
+        def of_epoch(epoch: int) -> list[LabelledText]:
+            texts = recombination.texts(epoch, self.mixed)
+            rows = [self.tokenizer.cut(self.tokenizer.encode_prompt(one), longest) for one in texts]
+            return self._labelled(rows, teacher.shares(texts))
+
+        return More(self.mixed, of_epoch)
+
     def _tuning(self, texts: Sequence[LabelledText], machine: Machine) -> Tuning:
         lesson, model = self.lesson, self.model
         pad_id = self.tokenizer.pad_id
@@ -174,6 +214,7 @@ class Classifying:
             seed=lesson.seed,
             states=states,
             noise=Noise(lesson.noise, model.shape.vocab_size),
+            more=self._more(max(len(text.ids) for text in texts)),
         )
         return Tuning(model, objective, batches, lesson.dose, machine)
 
@@ -215,17 +256,16 @@ def describe_score(found: HeldOut) -> dict[str, Any]:
     }
 
 
-def class_weights(labels: Sequence[int], *, balanced: bool) -> Mapping[int, float]:
-    """How much a text of each class weighs: 1, or as much more as its class is rarer.
+def class_weights(labels: Sequence[int], *, num_classes: int, is_balanced: bool) -> np.ndarray:
+    """How much a text of each class weighs, (C,): 1, or as much more as its class is rarer.
 
     The mean over all texts stays 1, so that the rate means the same (King and Zeng 2001).
     """
-    counts = np.bincount(np.asarray(labels))
-    if not balanced:
-        return dict.fromkeys(range(len(counts)), 1.0)
-    rarity = np.minimum(len(labels) / (len(counts) * np.maximum(counts, 1)), MOST_WEIGHT)
-    mean = float((rarity * counts).sum() / len(labels))
-    return {label: float(one / mean) for label, one in enumerate(rarity)}
+    if not is_balanced:
+        return np.ones(num_classes)
+    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    rarity = np.minimum(len(labels) / (num_classes * np.maximum(counts, 1)), MOST_WEIGHT)
+    return rarity / ((rarity * counts).sum() / len(labels))
 
 
 def freeze_below(model: Classifier, layers: int) -> None:

@@ -53,7 +53,7 @@ def next_token(model: Transformer, batch: Batch, slices: Slices | None = None) -
 
 
 def class_label(model: Classifier, batch: ClassBatch) -> Tensor:
-    """The weighted cross-entropy of every text's class, in nats, summed."""
+    """The weighted cross-entropy of the classes of every text, in nats, summed."""
     return _class_loss(model(batch.inputs, batch.lengths_B), batch)
 
 
@@ -68,7 +68,7 @@ def class_label_above(layers: int) -> Objective:
 
 
 def _class_loss(logits_BC: Tensor, batch: ClassBatch) -> Tensor:
-    nats_B = F.cross_entropy(logits_BC.float(), batch.labels_B, reduction="none")
+    nats_B = F.cross_entropy(logits_BC.float(), batch.shares_BC, reduction="none")
     return (nats_B * batch.weights_B).sum()
 
 

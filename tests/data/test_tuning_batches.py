@@ -4,13 +4,13 @@ import torch
 
 from llmctl.data.batches import IGNORED
 from llmctl.data.chat_batches import ChatBatches, packed
-from llmctl.data.class_batches import ClassBatches, LabelledText, Noise
+from llmctl.data.class_batches import ClassBatches, LabelledText, More, Noise
 from llmctl.data.template import Rendered
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.shapes import named_shape
 from llmctl.train.objectives import next_token
 
-TEXTS = [LabelledText([index] * (1 + index % 37), index % 3) for index in range(500)]
+TEXTS = [LabelledText([index] * (1 + index % 37), torch.eye(3)[index % 3]) for index in range(500)]
 LENGTHS = [5, 9, 3, 14, 2, 7, 11, 4]
 
 
@@ -84,7 +84,7 @@ def test_texts_of_like_length_stand_together() -> None:
 
 
 def test_noise_leaves_ends_alone_and_is_a_function_of_the_step() -> None:
-    long = [LabelledText([7] * 20, 0)] * 32
+    long = [LabelledText([7] * 20, torch.eye(3)[0])] * 32
     batches = ClassBatches(long, rows=32, pad_id=0, seed=3, noise=Noise(0.5, 60))
 
     inputs = batches.batch(4).inputs
@@ -94,6 +94,20 @@ def test_noise_leaves_ends_alone_and_is_a_function_of_the_step() -> None:
     assert 0.3 < changed[1:-1].mean() < 0.7
     assert inputs.equal(batches.batch(4).inputs)
     assert not inputs.equal(batches.batch(5).inputs)
+
+
+def test_more_texts_stand_beside_the_given_ones_and_are_others_in_each_epoch() -> None:
+    half = torch.tensor([0.5, 0.5, 0.0])
+    more = More(250, lambda epoch: [LabelledText([1000 + epoch] * 9, half)] * 250)
+    batches = ClassBatches(TEXTS, rows=16, pad_id=0, seed=3, more=more)
+    steps = batches.steps_per_epoch
+
+    second = [batches.batch(step) for step in range(steps, 2 * steps)]
+
+    begins = Counter(begin for batch in second for begin in batch.inputs[:, 0].tolist())
+    assert begins == Counter([*range(500), *[1001] * 250])
+    shares = torch.cat([batch.shares_BC for batch in second])
+    assert int((shares[:, 0] == 0.5).sum()) == 250
 
 
 def test_packing_leaves_no_conversation_out_and_no_row_too_long() -> None:

@@ -4,7 +4,7 @@ from sklearn.metrics import f1_score
 
 from llmctl.data.labeled.classes import Example
 from llmctl.evals.answers import compare_answers, gains
-from llmctl.evals.baseline import baseline_predictions
+from llmctl.evals.baseline import Baseline
 from llmctl.evals.classification import (
     calibration_error,
     classify_report,
@@ -97,9 +97,25 @@ def test_the_baseline_learns_what_words_say() -> None:
     train = [Example(f"good:{n}", f"good day number {n}", 0) for n in range(40)]
     train += [Example(f"bad:{n}", f"bad night number {n}", 1) for n in range(40)]
 
-    found = baseline_predictions(train, train[::4], ["a good day", "such a bad night"])
+    baseline = Baseline(train, train[::4], num_classes=3)
+    texts = ["a good day", "such a bad night"]
 
-    assert found.tolist() == [0, 1]
+    assert baseline.predictions(texts).tolist() == [0, 1]
+    # A class of which there was no text is never expected.
+    assert baseline.shares(texts)[:, 2].tolist() == [0, 0]
+
+
+def test_the_baseline_reads_what_holds_no_word() -> None:
+    faces = "😀😡"
+    train = [
+        Example(f"{face}{n}", face * (1 + n % 5), faces.index(face))
+        for n in range(10)
+        for face in faces
+    ]
+
+    baseline = Baseline(train, train[::3], num_classes=2)
+
+    assert baseline.predictions(["😡😡", "😀"]).tolist() == [1, 0]
 
 
 def test_answers_are_scored_by_what_they_share_with_the_reference() -> None:

@@ -21,7 +21,10 @@ STEPS_PER_EPOCH = 4
 
 def run_with(directory: Path, scores: list[float], *, margin: float, patience: int = 99) -> Run:
     """A run of an epoch a score, of which each epoch gets the next."""
-    texts = [LabelledText([1, 2 + number, 3], number % 2) for number in range(2 * STEPS_PER_EPOCH)]
+    texts = [
+        LabelledText([1, 2 + number, 3], torch.eye(2)[number % 2])
+        for number in range(2 * STEPS_PER_EPOCH)
+    ]
     batches = ClassBatches(texts, rows=2, pad_id=0, seed=0)
     dose = Dose(epochs=len(scores), rate=1e-3, head_rate=1e-3, patience=patience)
     model = classifier_from(fresh(SHAPE, 0), 2, seed=0)
