@@ -19,7 +19,7 @@ from torch import Tensor
 from llmctl.errors import ConfigError, WorkspaceError
 from llmctl.model.families import FAMILIES
 from llmctl.model.family import Family, Renaming
-from llmctl.model.transformer import Transformer, fused_parts
+from llmctl.model.transformer import Transformer, allocate, fused_parts
 from llmctl.registry import look_up
 from llmctl.shapes import Shape
 
@@ -133,7 +133,7 @@ def load_model(
     stored = StoredTensors(directory, shape)
     with torch.device("meta"):
         model = Transformer(shape).to(dtype or stored.dtype)
-    model.to_empty(device=device)
+    allocate(model, device)
     stored.fill(model)
     return model
 

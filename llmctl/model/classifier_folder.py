@@ -24,6 +24,7 @@ from llmctl.model.checkpoint import (
     write_folder,
 )
 from llmctl.model.classifier import Classifier
+from llmctl.model.transformer import allocate
 
 DECODER, SCORE = "decoder.", "score.weight"
 LABELS = ("id2label", "label2id", "num_labels", "problem_type")
@@ -89,7 +90,7 @@ def load_classifier(
     with torch.device("meta"):
         model = Classifier(shape, len(classes))
     stored = StoredTensors(directory, model.shape, also=(SCORE,))
-    model.to(dtype or stored.dtype).to_empty(device=device)
+    allocate(model.to(dtype or stored.dtype), device)
     stored.fill(model.decoder)
     with torch.no_grad():
         model.score.weight.copy_(stored.read(SCORE))

@@ -154,6 +154,11 @@ class Block(nn.Module):
         return x_BTD + self.mlp(self.mlp_norm(x_BTD), view)
 
 
+def _undefined(rows: int, width: int) -> nn.Embedding:
+    """An embedding without values: to draw them on no device takes torch's compiler."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 class Transformer(nn.Module):
     """The decoder of a shape; weights are undefined until `init_weights` or a load.
 
@@ -165,10 +170,10 @@ class Transformer(nn.Module):
         super().__init__()
         self.shape = shape
         self.parts: Parts | None = None
-        self.embedding = nn.Embedding(shape.vocab_size, shape.width)
+        self.embedding = _undefined(shape.vocab_size, shape.width)
         self.positions = None
         if shape.position == "learned":
-            self.positions = nn.Embedding(shape.context, shape.width)
+            self.positions = _undefined(shape.context, shape.width)
         self.blocks = nn.ModuleList(Block(shape, layer) for layer in range(shape.num_layers))
         self.norm = norm(shape)
         self.head = None
@@ -340,9 +345,22 @@ def fresh(shape: Shape, seed: int, *, device: torch.device | str = "cpu") -> Tra
     """A model with newly drawn float32 weights; torch's global generator is left alone."""
     with torch.device("meta"):
         model = Transformer(shape)
-    model.to_empty(device=device)
+    allocate(model, device)
     model.init_weights(seed)
     return model
+
+
+def allocate(model: nn.Module, device: torch.device | str) -> None:
+    """Room on a device, without values, for the tensors of a model that lies on none.
+
+    As `Module.to_empty`, but that takes a part of torch's compiler, and half a second to import it.
+    """
+    for module in model.modules():
+        for name, one in module.named_parameters(recurse=False):
+            room = torch.empty(one.shape, dtype=one.dtype, device=device)
+            setattr(module, name, nn.Parameter(room, requires_grad=one.requires_grad))
+        for name, one in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(one.shape, dtype=one.dtype, device=device))
 
 
 class LogicalMatrix(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from llmctl.model.transformer import Transformer
+from llmctl.model.transformer import Transformer, allocate
 from llmctl.registry import load
 from llmctl.shapes import Shape
 from llmctl.train.distributed.world import World
@@ -150,7 +150,7 @@ def _held(
     """This rank's model, whole or the part that it holds, in the machine's type; its masters."""
     with torch.device("meta"):
         model = Transformer(shape.part(world.parts))
-    model.to_empty(device=machine.device)
+    allocate(model, machine.device)
     masters = _filled(model, shape, weights, split)
     model.to(machine.dtype)
     return model, masters

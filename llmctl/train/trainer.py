@@ -8,11 +8,12 @@ handed in. A save always comes before an evaluation, so that a fault there loses
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch.profiler import record_function
 
 from llmctl.errors import Interruption, TrainingError
 from llmctl.train.feed import Batches, Feed, Portion
@@ -85,6 +86,23 @@ class Hooks:
     settle: Callable[[StepFacts], int | None]
 
 
+class Optimizer(Protocol):
+    """What changes weights by their gradients, as `torch.optim.Optimizer` has it.
+
+    `param_groups` hold `params` and `lr`; `state` what is remembered of each parameter.
+    """
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+
+    @property
+    def state(self) -> Mapping[torch.Tensor, dict[str, Any]]: ...
+
+    def step(self) -> Any:
+        """Change every weight that has a gradient."""
+        ...
+
+
 class Trainer:
     """Trains a model on batches for an objective; `run` is the loop.
 
@@ -98,7 +116,7 @@ class Trainer:
         batches: Batches,
         *,
         masters: Masters,
-        optimizers: Sequence[torch.optim.Optimizer],
+        optimizers: Sequence[Optimizer],
         plan: Plan,
     ) -> None:
         self.model = model
@@ -209,7 +227,8 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = next(rates) * factor
-            optimizer.step()
+            with record_function(f"{type(optimizer).__name__}.step"):
+                optimizer.step()
         self.masters.publish()
 
     def _count(self, portion: Portion, skipped: bool) -> None:

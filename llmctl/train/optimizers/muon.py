@@ -8,16 +8,18 @@ products to bfloat16 and takes one matrix at a time; on a CPU without bfloat16 a
 a hundred times slower, so here equal shapes are stacked and the type is the model's own.
 """
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmctl.train.masters import Master
-from llmctl.train.optimizers.adamw import adamw_over
+from llmctl.train.optimizers.adamw import AdamW
 from llmctl.train.recipe import Rates
 from llmctl.train.spread import Spread
+from llmctl.train.trainer import Optimizer
 
 # Factors of x, x^3 and x^5, each found by a linear program for what the one before leaves, from
 # singular values of 0.001 to 1 of a matrix of norm 1. They end between 0.14 and 1.86: to lift what
@@ -33,13 +35,13 @@ MARGIN = 1.01
 
 def muon(
     masters: Sequence[Master], rates: Rates, dtype: torch.dtype, spread: Spread
-) -> list[torch.optim.Optimizer]:
+) -> list[Optimizer]:
     """Muon over the masters whose kind is `matrix`, AdamW over the others; products in `dtype`."""
     matrices = [master for master in masters if master.kind == "matrix"]
     others = [master for master in masters if master.kind != "matrix"]
     return [
         Muon(matrices, lr=rates.matrix, momentum=rates.momentum, dtype=dtype, spread=spread),
-        adamw_over(others, rates, matrices=rates.matrix),
+        AdamW(others, rates, matrices=rates.matrix),
     ]
 
 
@@ -57,7 +59,7 @@ def orthogonalize(stack_NRC: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Momentum, Nesterov, orthogonalised, scaled by sqrt(rows / columns) where rows are more."""
 
     def __init__(
@@ -69,7 +71,11 @@ class Muon(torch.optim.Optimizer):
         dtype: torch.dtype,
         spread: Spread,
     ) -> None:
-        super().__init__([one.value for one in masters], {"lr": lr, "momentum": momentum})
+        self.momentum = momentum
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = [
+            {"params": [one.value for one in masters], "lr": lr}
+        ]
         self.dtype = dtype
         self.spread = spread
         self._by_shape: dict[tuple[tuple[int, ...], ...], list[Master]] = {}
@@ -77,11 +83,11 @@ class Muon(torch.optim.Optimizer):
             self._by_shape.setdefault((one.whole, one.shape), []).append(one)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # noqa: ARG002
+    def step(self) -> None:
         """Change every matrix by its gradient."""
         (group,) = self.param_groups
         for (shape, _), masters in self._by_shape.items():
-            ahead = self._momentum([one.value for one in masters], group["momentum"])
+            ahead = self._ahead([one.value for one in masters])
             pieces = [one.to(self.dtype) for one in ahead]
             updates = self.spread.worked(masters, pieces, orthogonalize)
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
@@ -89,13 +95,13 @@ class Muon(torch.optim.Optimizer):
             changes = [one.float() for one in updates]
             torch._foreach_add_(values, changes, alpha=-group["lr"] * scale)
 
-    def _momentum(self, params: Sequence[Tensor], momentum: float) -> Sequence[Tensor]:
+    def _ahead(self, params: Sequence[Tensor]) -> Sequence[Tensor]:
         gradients = [param.grad for param in params if param.grad is not None]
         averages: list[Tensor] = []
         for param in params:
-            state: dict[str, Any] = self.state[param]
+            state = self.state[param]
             if not state:
                 state["momentum"] = torch.zeros_like(param)
             averages.append(state["momentum"])
-        torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        return torch._foreach_lerp(gradients, averages, momentum)
+        torch._foreach_lerp_(averages, gradients, 1 - self.momentum)
+        return torch._foreach_lerp(gradients, averages, self.momentum)
