@@ -61,7 +61,7 @@ class FinetuneClassify:
         panel="Training", rare=True,
     )  # fmt: skip
     distill: float | None = knob(
-        None, help="Texts of mixed words for each, labelled by TF-IDF; 1 where they are strange",
+        None, help="Texts of mixed words for each, labelled by TF-IDF; 2 where they are strange",
         panel="Training", rare=True,
     )  # fmt: skip
     patience: int | None = knob(
@@ -206,10 +206,10 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         found, name = _read(config), config.name or outside(config.file).name
     shape, tokenizer = read_shape(base.path), tokenizer_for(base.path)
     texts = found.splits["train"]
+    mixed = _mixed(config, is_strange=True)
     dose = _dose(config, shape.width, len(texts))
     tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
     rounds = _adapting_dose(config, shape.width, len(texts)).epochs
-    read = 1 + _mixed(config, is_strange=True)
     plan = {
         "kind": "model",
         "name": name,
@@ -219,8 +219,8 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         "classes": len(found.classes),
         "most_epochs_before_labels": rounds if _may_adapt(config) else 0,
         "most_epochs": dose.epochs,
-        "most_steps": math.ceil(dose.epochs * math.ceil(len(texts) * read / config.batch)),
-        "most_tokens": round(dose.epochs * tokens * read),
+        "most_steps": math.ceil(dose.epochs * math.ceil(len(texts) / config.batch)),
+        "most_tokens": round(dose.epochs * tokens * (1 + mixed)),
     }
     console.plan(f"models/{name}", plan)
     return {"plan": plan}

@@ -86,7 +86,10 @@ class Teacher(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What to train on, and how; `judge` scores classes, `doubt` is macro-F1's standard error."""
+    """What to train on, and how; `judge` scores classes, `doubt` is macro-F1's standard error.
+
+    A step is of `rows` texts, and of as many beside each as the teacher is asked about.
+    """
 
     base: Path
     classes: tuple[str, ...]
@@ -134,8 +137,11 @@ class Classifying:
     @property
     def mixed(self) -> int:
         """How many texts of an epoch nobody wrote."""
-        teacher = self.lesson.teacher
-        return round(teacher.ratio * len(self.lesson.train)) if teacher else 0
+        return round(self._ratio * len(self.lesson.train))
+
+    @property
+    def _ratio(self) -> float:
+        return self.lesson.teacher.ratio if self.lesson.teacher else 0.0
 
     def start(self, directory: Path) -> Run:
         """The run in a folder, standing where an earlier attempt left it."""
@@ -209,7 +215,7 @@ class Classifying:
             objective = class_label_above(below)
         batches = ClassBatches(
             texts,
-            rows=lesson.rows,
+            rows=round(lesson.rows * (1 + self._ratio)),
             pad_id=pad_id,
             seed=lesson.seed,
             states=states,

@@ -23,7 +23,7 @@ ADAPTING_FACTOR = 2.0
 # minutes of them take 1.8, news and tweets by published ones about 1, SMS by the former 3.6.
 STRANGE = 2.0
 # So many texts are then made of the words of each, whose classes a linear model tells.
-MIXED_TEXTS = 1.0
+MIXED_TEXTS = 2.0
 
 
 def dose(  # noqa: PLR0913
