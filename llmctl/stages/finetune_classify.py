@@ -206,8 +206,8 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         found, name = _read(config), config.name or outside(config.file).name
     shape, tokenizer = read_shape(base.path), tokenizer_for(base.path)
     texts = found.splits["train"]
-    mixed = _mixed(config, is_strange=True)
-    dose = _dose(config, shape.width, len(texts))
+    mixed = _mixed(config, len(texts), is_strange=True)
+    dose = _dose(config, shape.width, len(texts), is_mixed=mixed > 0)
     tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
     rounds = _adapting_dose(config, shape.width, len(texts)).epochs
     plan = {
@@ -226,7 +226,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
     return {"plan": plan}
 
 
-def _dose(config: FinetuneClassify, width: int, texts: int) -> Any:
+def _dose(config: FinetuneClassify, width: int, texts: int, *, is_mixed: bool) -> Any:
     from llmctl.train.tuning_recipe import dose
 
     return dose(
@@ -238,6 +238,7 @@ def _dose(config: FinetuneClassify, width: int, texts: int) -> Any:
         patience=config.patience,
         optimizer=config.optimizer,
         save_every=config.save_every,
+        is_mixed=is_mixed,
         seed=config.seed,
     )
 
@@ -247,13 +248,13 @@ def _may_adapt(config: FinetuneClassify) -> bool:
     return config.adapt != 0 and (config.adapt is not None or config.method == "full")
 
 
-def _mixed(config: FinetuneClassify, *, is_strange: bool) -> float:
+def _mixed(config: FinetuneClassify, texts: int, *, is_strange: bool) -> float:
     """How many texts of mixed words are to stand beside each of the real ones."""
-    from llmctl.train.tuning_recipe import MIXED_TEXTS
+    from llmctl.train.tuning_recipe import mixed_texts
 
     if config.distill is not None:
         return config.distill
-    return MIXED_TEXTS if is_strange and config.method == "full" else 0.0
+    return mixed_texts(texts) if is_strange and config.method == "full" else 0.0
 
 
 def _adapting_dose(config: FinetuneClassify, width: int, texts: int) -> Any:
@@ -278,14 +279,16 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     machine = find_machine(config.device, config.precision, width=width)
     met = _meet(config, found, base, draft, machine)
     baseline = _baseline(found)
-    mixed = _mixed(config, is_strange=met.get("bits_per_byte_before", 0.0) > STRANGE)
+    texts = len(found.splits["train"])
+    is_strange = met.get("bits_per_byte_before", 0.0) > STRANGE
+    mixed = _mixed(config, texts, is_strange=is_strange)
     lesson = Lesson(
         base=draft.path / ADAPTED if "bits_per_byte_adapted" in met else base.path,
         classes=found.classes,
         train=found.splits["train"],
         validation=found.splits["validation"],
         method=config.method,
-        dose=_dose(config, width, len(found.splits["train"])),
+        dose=_dose(config, width, texts, is_mixed=mixed > 0),
         rows=config.batch,
         is_balanced=config.balance,
         noise=config.noise,
@@ -335,7 +338,7 @@ def _meet(
     place = draft.path / ADAPTED
     if (place / FACTS).exists():
         return json.loads((place / FACTS).read_bytes())
-    may_distill = _mixed(config, is_strange=True) > 0 and config.distill is None
+    may_distill = config.distill is None and config.method == "full"
     if not (_may_adapt(config) or may_distill):
         return {}
     texts = Texts(*([one.text for one in found.splits[side]] for side in ("train", "validation")))

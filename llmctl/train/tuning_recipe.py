@@ -22,8 +22,10 @@ ADAPTING_FACTOR = 2.0
 # A base that spends more bits on a byte of such texts has hardly seen any: books by a base of a few
 # minutes of them take 1.8, news and tweets by published ones about 1, SMS by the former 3.6.
 STRANGE = 2.0
-# So many texts are then made of the words of each, whose classes a linear model tells.
-MIXED_TEXTS = 2.0
+# So many texts are then made of the words of each, whose classes a linear model tells; of a large
+# set fewer, for whose words its own labels suffice. They are others in each epoch, so that more
+# epochs pay: of 7,000 texts of BANKING77 three come to a macro-F1 of 0.88, six to 0.89.
+MIXED_TEXTS, MOST_MIXED, LEAST_EPOCHS_MIXED = 2.0, 20_000, 5
 
 
 def dose(  # noqa: PLR0913
@@ -36,16 +38,18 @@ def dose(  # noqa: PLR0913
     patience: int | None = None,
     optimizer: str = "adamw",
     save_every: int | None = None,
+    is_mixed: bool = False,
     seed: int = 0,
 ) -> Dose:
-    """The dose for a model of a width and so many examples to train on."""
+    """The dose for a model of a width and so many examples to train on, mixed ones aside."""
     if rate is None:
         factor = LORA_FACTOR if method in ("lora", "qlora") else 1.0
         chosen = _rate(width) * factor
     else:
         chosen = rate
     if epochs is None:
-        epochs = _epochs(EXAMPLES_READ, examples, LEAST_EPOCHS, MOST_EPOCHS)
+        least = LEAST_EPOCHS_MIXED if is_mixed else LEAST_EPOCHS
+        epochs = _epochs(EXAMPLES_READ, examples, least, MOST_EPOCHS)
     return Dose(
         epochs=epochs,
         rate=chosen,
@@ -67,6 +71,11 @@ def adapting_dose(width: int, texts: int, *, epochs: float | None = None, seed: 
         rate=ADAPTING_FACTOR * _rate(width),
         seed=seed,
     )
+
+
+def mixed_texts(examples: int) -> float:
+    """How many texts of mixed words pay beside each of so many that are strange to the base."""
+    return min(MIXED_TEXTS, MOST_MIXED / max(1, examples))
 
 
 def _rate(width: int) -> float:
