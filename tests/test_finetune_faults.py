@@ -74,13 +74,14 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
 
 @pytest.mark.parametrize("learning", ["adapting", "classify"])
 def test_a_signal_leaves_no_trace_in_the_weights(tune: Callable[..., Any], learning: str) -> None:
+    given = {"adapt": 2, "distill": 1}
     with (
         signalled(3, folder=learning),
         pytest.raises(Interruption, match="step 3, which is saved"),
     ):
-        tune("classify", adapt=2)
+        tune("classify", **given)
 
-    resumed, whole = tune("classify", adapt=2), tune("classify", adapt=2, name="whole")
+    resumed, whole = tune("classify", **given), tune("classify", **given, name="whole")
 
     weights = [load_file(one.path / "model.safetensors") for one in (resumed, whole)]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])

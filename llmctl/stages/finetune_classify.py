@@ -61,7 +61,7 @@ class FinetuneClassify:
         panel="Training", rare=True,
     )  # fmt: skip
     distill: float | None = knob(
-        None, help="Texts of mixed words for each, labelled by TF-IDF; 2 where they are strange",
+        None, help="Texts of mixed words for each, labelled by TF-IDF; 2 where that pays",
         panel="Training", rare=True,
     )  # fmt: skip
     patience: int | None = knob(
@@ -206,7 +206,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         found, name = _read(config), config.name or outside(config.file).name
     shape, tokenizer = read_shape(base.path), tokenizer_for(base.path)
     texts = found.splits["train"]
-    mixed = _mixed(config, len(texts), is_strange=True)
+    mixed = _mixed(config, len(texts), pays=True)
     dose = _dose(config, shape.width, len(texts), is_mixed=mixed > 0)
     tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
     rounds = _adapting_dose(config, shape.width, len(texts)).epochs
@@ -248,13 +248,13 @@ def _may_adapt(config: FinetuneClassify) -> bool:
     return config.adapt != 0 and (config.adapt is not None or config.method == "full")
 
 
-def _mixed(config: FinetuneClassify, texts: int, *, is_strange: bool) -> float:
+def _mixed(config: FinetuneClassify, texts: int, *, pays: bool) -> float:
     """How many texts of mixed words are to stand beside each of the real ones."""
     from llmctl.train.tuning_recipe import mixed_texts
 
     if config.distill is not None:
         return config.distill
-    return mixed_texts(texts) if is_strange and config.method == "full" else 0.0
+    return mixed_texts(texts) if pays and config.method == "full" else 0.0
 
 
 def _adapting_dose(config: FinetuneClassify, width: int, texts: int) -> Any:
@@ -272,7 +272,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     from llmctl.train.classifying import Classifying, Lesson, Teacher
     from llmctl.train.machine import find_machine
     from llmctl.train.told import telling
-    from llmctl.train.tuning_recipe import STRANGE
+    from llmctl.train.tuning_recipe import EASY, STRANGE
 
     found = read_classes_artifact(labeled.path)
     width = read_shape(base.path).width
@@ -281,7 +281,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     baseline = _baseline(found)
     texts = len(found.splits["train"])
     is_strange = met.get("bits_per_byte_before", 0.0) > STRANGE
-    mixed = _mixed(config, texts, is_strange=is_strange)
+    mixed = _mixed(config, texts, pays=is_strange and baseline.reached < EASY)
     lesson = Lesson(
         base=draft.path / ADAPTED if "bits_per_byte_adapted" in met else base.path,
         classes=found.classes,

@@ -24,8 +24,10 @@ ADAPTING_FACTOR = 2.0
 STRANGE = 2.0
 # So many texts are then made of the words of each, whose classes a linear model tells; of a large
 # set fewer, for whose words its own labels suffice. They are others in each epoch, so that more
-# epochs pay: of 7,000 texts of BANKING77 three come to a macro-F1 of 0.88, six to 0.89.
+# epochs pay: of 7,000 texts of BANKING77 three come to a macro-F1 of 0.88, six to 0.89. Where the
+# linear model is nearly always right (macro-F1), the labels are easily learnt without it: spam.
 MIXED_TEXTS, MOST_MIXED, LEAST_EPOCHS_MIXED = 2.0, 20_000, 5
+EASY = 0.95
 
 
 def dose(  # noqa: PLR0913
