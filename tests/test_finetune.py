@@ -128,23 +128,20 @@ def test_a_base_that_finds_the_texts_strange_learns_to_write_them_first(
 
 
 def test_such_a_base_learns_from_mixed_texts_too_unless_tf_idf_shows_that_the_labels_are_easy(
-    classifier: Any, workspace: Workspace, reviews: Path, tmp_path: Path
+    classifier: Any, workspace: Workspace, tmp_path: Path
 ) -> None:
-    lines = reviews.read_text(encoding="utf-8").splitlines()
-    for place in range(2, len(lines), 4):
-        lines[place] = lines[place].rpartition(",")[0] + ",bad"
-    (tmp_path / "doubtful.csv").write_text("\n".join(lines), encoding="utf-8")
-    given: dict[str, Any] = {"adapt": 0, "epochs": 1}
+    many = write_reviews(tmp_path / "many.csv", rows=600)
+    given: dict[str, Any] = {"adapt": 0, "epochs": 0.2}
 
-    hard = classify(workspace, tmp_path / "doubtful.csv", name="doubtful", **given)
-    asked = classify(workspace, reviews, name="asked-for", distill=3, **given)
+    easy = classify(workspace, many, name="easy", **given)
+    asked = classify(workspace, many, name="asked-for", distill=3, **given)
 
-    texts = classifier.facts["train_examples"]
-    assert classifier.facts["baseline_macro_f1"] > 0.95
-    assert classifier.facts["mixed_texts"] == 0
-    assert hard.facts["mixed_texts"] == 2 * texts
+    few, texts = classifier.facts["train_examples"], easy.facts["train_examples"]
+    assert classifier.facts["mixed_texts"] == 2 * few
+    assert easy.facts["baseline_macro_f1"] > 0.95
+    assert easy.facts["mixed_texts"] == 0
     assert asked.facts["mixed_texts"] == 3 * texts
-    assert hard.facts["steps"] == asked.facts["steps"] == -(-texts // 16)
+    assert classifier.facts["steps"] <= 6 * -(-few // 16)
 
 
 def test_frozen_states_and_new_texts_do_not_go_together(

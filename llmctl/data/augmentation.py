@@ -14,6 +14,8 @@ from llmctl.data.reading import UNSPACED
 
 # A word and the blanks before it, or a character of a script that is written without blanks.
 PART = re.compile(rf"\s*(?:{UNSPACED.pattern}|(?:(?!{UNSPACED.pattern})\S)+)")
+# Words are taken from so many texts at most, drawn by the seed: more would bring few new ones.
+MOST_TEXTS = 20_000
 # How often the beginning of a text is joined to the end of another, and how often words are
 # replaced; in the rest words are left out. So much of a text changes in the latter two.
 JOINED, REPLACED = 0.5, 0.3
@@ -25,7 +27,14 @@ class Recombination:
 
     def __init__(self, texts: Sequence[str], *, seed: int) -> None:
         self.seed = seed
-        self._texts = [found for found in map(parts, texts) if found]
+        places = range(len(texts))
+        if len(texts) > MOST_TEXTS:
+            drawn = np.random.default_rng(seed).choice(len(texts), MOST_TEXTS, replace=False)
+            places = sorted(drawn.tolist())
+        # A word that comes often is held once.
+        held: dict[str, str] = {}
+        split = ([held.setdefault(part, part) for part in parts(texts[one])] for one in places)
+        self._texts = [text for text in split if text]
         self._words = [part for text in self._texts for part in text]
 
     def texts(self, epoch: int, count: int) -> list[str]:

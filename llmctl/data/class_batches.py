@@ -142,9 +142,10 @@ class ClassBatches:
         return self._disturbed(batch, step) if self.noise.share and self.states is None else batch
 
     def longest(self) -> ClassBatch:
-        """The largest batch that could be: of the longest texts."""
+        """The largest batch that could be: of the longest texts, again where they are too few."""
         order = sorted(range(len(self.texts)), key=lambda one: -len(self.texts[one].ids))
-        return self._gathered(self.texts, order[: self.rows])
+        rows = min(self.rows, len(self.texts) + self.more.count)
+        return self._gathered(self.texts, [order[place % len(order)] for place in range(rows)])
 
     def _disturbed(self, batch: ClassBatch, step: int) -> ClassBatch:
         random = np.random.default_rng((self.seed, step))

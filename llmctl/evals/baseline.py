@@ -37,15 +37,13 @@ class Text(Protocol):
 class Baseline:
     """The baseline, trained on labelled texts and chosen by others; N texts, C classes.
 
-    Words in ones and twos, characters in ones to fives within words, both sublinear. `reached` is
-    the macro-F1 on those others.
+    Words in ones and twos, characters in ones to fives within words, both sublinear. `macro_f1`
+    is what it reaches on those others.
     """
 
     def __init__(self, train: Sequence[Text], validation: Sequence[Text], num_classes: int) -> None:
         self.num_classes = num_classes
-        texts = [one.text for one in train]
-        self._features = _features(texts)
-        rows = self._rows(texts)
+        self._features, rows = _fitted([one.text for one in train])
         labels = [one.label for one in train]
         held_out = self._rows([one.text for one in validation])
         truth = np.array([one.label for one in validation])
@@ -54,8 +52,8 @@ class Baseline:
             model = LogisticRegression(C=strength, max_iter=MOST_STEPS, tol=1e-3)
             model.fit(rows, labels)
             reached.setdefault(score(truth, np.asarray(model.predict(held_out))).macro_f1, model)
-        self.reached = max(reached)
-        self._model = reached[self.reached]
+        self.macro_f1 = max(reached)
+        self._model = reached[self.macro_f1]
 
     def predictions(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """The class (N,) of each text."""
@@ -73,8 +71,8 @@ class Baseline:
         return self._features.transform(texts).astype(np.float32)
 
 
-def _features(texts: Sequence[str]) -> FeatureUnion:
-    """What turns texts into rows, fitted to these; without words where they hold none."""
+def _fitted(texts: Sequence[str]) -> tuple[FeatureUnion, Any]:
+    """What turns texts into rows, and the rows of these; without words where they hold none."""
     least = LEAST_TEXTS if len(texts) > LARGE else 1
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=least)
     characters = TfidfVectorizer(
@@ -82,8 +80,10 @@ def _features(texts: Sequence[str]) -> FeatureUnion:
     )
     parts = [("words", words), ("characters", characters)]
     try:
-        words.fit(texts)
+        features = FeatureUnion(parts)
+        rows = features.fit_transform(texts)
     except ValueError:
         # Emoji and single letters are no words to it, and it refuses to have none.
-        parts = parts[1:]
-    return FeatureUnion(parts).fit(texts)
+        features = FeatureUnion(parts[1:])
+        rows = features.fit_transform(texts)
+    return features, rows.astype(np.float32)

@@ -20,6 +20,8 @@ METRICS = "metrics.jsonl"
 PREDICTIONS = "test_predictions.jsonl"
 # In the draft alone: the base that has learnt to write the texts, its facts, and that run.
 ADAPTED, FACTS, ADAPTING = "adapted", "facts.json", "adapting"
+# And how many mixed texts stand in a step, so that a resumed run does not decide anew.
+MIXED = "mixed.json"
 BEFORE = "the base model before tuning"
 MOST_CLASSES_SHOWN = 12
 
@@ -206,8 +208,8 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         found, name = _read(config), config.name or outside(config.file).name
     shape, tokenizer = read_shape(base.path), tokenizer_for(base.path)
     texts = found.splits["train"]
-    mixed = _mixed(config, len(texts), pays=True)
-    dose = _dose(config, shape.width, len(texts), is_mixed=mixed > 0)
+    mixed = _mixed_texts(config, len(texts)) if _may_mix(config) else 0.0
+    dose = _dose(config, shape.width, len(texts), mixed)
     tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
     rounds = _adapting_dose(config, shape.width, len(texts)).epochs
     plan = {
@@ -219,6 +221,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         "classes": len(found.classes),
         "most_epochs_before_labels": rounds if _may_adapt(config) else 0,
         "most_epochs": dose.epochs,
+        "most_mixed_texts": round(mixed * len(texts)),
         "most_steps": math.ceil(dose.epochs * math.ceil(len(texts) / config.batch)),
         "most_tokens": round(dose.epochs * tokens * (1 + mixed)),
     }
@@ -226,7 +229,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
     return {"plan": plan}
 
 
-def _dose(config: FinetuneClassify, width: int, texts: int, *, is_mixed: bool) -> Any:
+def _dose(config: FinetuneClassify, width: int, texts: int, mixed: float) -> Any:
     from llmctl.train.tuning_recipe import dose
 
     return dose(
@@ -238,7 +241,7 @@ def _dose(config: FinetuneClassify, width: int, texts: int, *, is_mixed: bool) -
         patience=config.patience,
         optimizer=config.optimizer,
         save_every=config.save_every,
-        is_mixed=is_mixed,
+        mixed=mixed,
         seed=config.seed,
     )
 
@@ -248,13 +251,16 @@ def _may_adapt(config: FinetuneClassify) -> bool:
     return config.adapt != 0 and (config.adapt is not None or config.method == "full")
 
 
-def _mixed(config: FinetuneClassify, texts: int, *, pays: bool) -> float:
-    """How many texts of mixed words are to stand beside each of the real ones."""
+def _may_mix(config: FinetuneClassify) -> bool:
+    """Whether texts of mixed words are to be learnt from, where that pays."""
+    return config.distill != 0 and (config.distill is not None or config.method == "full")
+
+
+def _mixed_texts(config: FinetuneClassify, texts: int) -> float:
+    """How many texts of mixed words stand beside each of so many, where any do."""
     from llmctl.train.tuning_recipe import mixed_texts
 
-    if config.distill is not None:
-        return config.distill
-    return mixed_texts(texts) if pays and config.method == "full" else 0.0
+    return mixed_texts(texts) if config.distill is None else config.distill
 
 
 def _adapting_dose(config: FinetuneClassify, width: int, texts: int) -> Any:
@@ -269,30 +275,29 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     from llmctl.evals.classification import macro_f1_error, score
     from llmctl.model.checkpoint import read_shape
     from llmctl.model.low_rank import AdapterSettings
-    from llmctl.train.classifying import Classifying, Lesson, Teacher
+    from llmctl.train.classifying import Classifying, Lesson
     from llmctl.train.machine import find_machine
     from llmctl.train.told import telling
-    from llmctl.train.tuning_recipe import EASY, STRANGE
 
     found = read_classes_artifact(labeled.path)
     width = read_shape(base.path).width
     machine = find_machine(config.device, config.precision, width=width)
     met = _meet(config, found, base, draft, machine)
     baseline = _baseline(found)
-    texts = len(found.splits["train"])
-    is_strange = met.get("bits_per_byte_before", 0.0) > STRANGE
-    mixed = _mixed(config, texts, pays=is_strange and baseline.reached < EASY)
+    teacher = _teacher(config, found, met, baseline, draft)
     lesson = Lesson(
         base=draft.path / ADAPTED if "bits_per_byte_adapted" in met else base.path,
         classes=found.classes,
         train=found.splits["train"],
         validation=found.splits["validation"],
         method=config.method,
-        dose=_dose(config, width, texts, is_mixed=mixed > 0),
+        dose=_dose(
+            config, width, len(found.splits["train"]), teacher.rows / config.batch if teacher else 0
+        ),
         rows=config.batch,
         is_balanced=config.balance,
         noise=config.noise,
-        teacher=Teacher(baseline.shares, mixed) if mixed else None,
+        teacher=teacher,
         adapters=AdapterSettings(rank=config.rank, alpha=config.alpha, dropout=config.dropout),
         seed=config.seed,
         judge=score,
@@ -303,7 +308,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     run = training.start(draft.path)
     console.say(
         f"{len(lesson.train):,} texts in {len(lesson.classes)} classes"
-        f"{f', {mixed:.3g} of mixed words beside each' if mixed else ''},"
+        f"{f', {training.mixed:,} of mixed words beside them' if training.mixed else ''},"
         f" at most {lesson.dose.epochs:.3g} epochs, {machine.device} in {machine.type_name}"
     )
     if run.resumed_from is not None:
@@ -312,14 +317,35 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         run.on_line = telling(line)
         run.train()
     facts = met | {"mixed_texts": training.mixed}
-    return _Trained(found, training, run, before, baseline, facts)
+    predicted = baseline.predictions([one.text for one in found.splits["test"]])
+    return _Trained(found, training, run, before, predicted, facts)
 
 
 def _baseline(found: Any) -> Any:
     from llmctl.evals.baseline import Baseline
 
-    with console.status("training the baseline on the same texts"):
+    with console.status("training the baseline"):
         return Baseline(found.splits["train"], found.splits["validation"], len(found.classes))
+
+
+def _teacher(
+    config: FinetuneClassify, found: Any, met: dict[str, Any], baseline: Any, draft: Draft
+) -> Any:
+    """The baseline as a teacher of texts of mixed words, where that pays; or none."""
+    from llmctl.durable import write_durably
+    from llmctl.train.classifying import Teacher
+    from llmctl.train.tuning_recipe import STRANGE, is_easy
+
+    place = draft.path / MIXED
+    if not place.exists():
+        is_strange = met.get("bits_per_byte_before", 0.0) > STRANGE
+        easy = is_easy(baseline.macro_f1, len(found.splits["validation"]))
+        pays = config.distill is not None or (is_strange and not easy)
+        ratio = _mixed_texts(config, len(found.splits["train"]))
+        rows = round(config.batch * ratio) if _may_mix(config) and pays else 0
+        write_durably(place, json.dumps({"rows": rows}).encode())
+    rows = json.loads(place.read_bytes())["rows"]
+    return Teacher(baseline.shares, rows) if rows else None
 
 
 def _meet(
@@ -338,8 +364,7 @@ def _meet(
     place = draft.path / ADAPTED
     if (place / FACTS).exists():
         return json.loads((place / FACTS).read_bytes())
-    may_distill = config.distill is None and config.method == "full"
-    if not (_may_adapt(config) or may_distill):
+    if not (_may_adapt(config) or (_may_mix(config) and config.distill is None)):
         return {}
     texts = Texts(*([one.text for one in found.splits[side]] for side in ("train", "validation")))
     before = bits_per_byte(base.path, texts.validation, machine)
@@ -373,7 +398,7 @@ def _meet(
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """The data, the classifier, its run, what the base model said of the test texts before.
+    """The data, the classifier, its run, what base and baseline say of the test texts.
 
     `facts` are those of what came before the labels and beside them.
     """
@@ -433,7 +458,10 @@ def _finish(
         facts=facts,
         sort="classifier",
         device=str(training.tuning.machine.device),
-        scaffold=[draft.path / ADAPTED, draft.path / ADAPTING, *run.scaffold(goes_on=False)],
+        scaffold=[
+            *(draft.path / name for name in (ADAPTED, ADAPTING, MIXED)),
+            *run.scaffold(goes_on=False),
+        ],
     )
 
 
@@ -448,11 +476,10 @@ def _others(config: FinetuneClassify, trained: _Trained, logits: Any) -> list[An
     from llmctl.evals.baseline import BASELINE
     from llmctl.evals.classifier_report import contender
 
-    found, labels = trained.found, _labels(trained.found)
-    texts = [one.text for one in found.splits["test"]]
+    labels = _labels(trained.found)
     predictions = {
         BEFORE: trained.before.argmax(axis=1),
-        BASELINE: trained.baseline.predictions(texts),
+        BASELINE: trained.baseline,
     }
     return [
         contender(name, labels, one, logits.argmax(axis=1), seed=config.seed)

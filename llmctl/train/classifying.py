@@ -75,20 +75,20 @@ class HeldOut:
 class Teacher(NamedTuple):
     """Another classifier, whose view of texts that nobody wrote is learnt beside the labels.
 
-    `shares` gives the probability (N, C) of each class for N texts; `ratio` is how many such texts
-    stand beside each of the given ones (knowledge distillation: Hinton et al. 2015, arXiv
+    `shares` gives the probability (N, C) of each class for N texts; `rows` is how many such texts
+    stand in a step beside the given ones (knowledge distillation: Hinton et al. 2015, arXiv
     1503.02531, section 2; of texts of recombined words: Tang et al. 2019, arXiv 1903.12136).
     """
 
     shares: Callable[[Sequence[str]], np.ndarray]
-    ratio: float
+    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
     """What to train on, and how; `judge` scores classes, `doubt` is macro-F1's standard error.
 
-    A step is of `rows` texts, and of as many beside each as the teacher is asked about.
+    A step is of `rows` of the given texts, and of those that the teacher is asked about.
     """
 
     base: Path
@@ -123,9 +123,12 @@ class Classifying:
         self._weights_C = class_weights(
             labels, num_classes=len(lesson.classes), is_balanced=lesson.is_balanced
         )
-        self.tuning = self._tuning(
-            self._labelled(rows, np.eye(len(lesson.classes))[labels]), machine
-        )
+        sure = list(torch.eye(len(lesson.classes)))
+        texts = [
+            LabelledText(ids, sure[label], float(self._weights_C[label]))
+            for ids, label in zip(rows, labels, strict=True)
+        ]
+        self.tuning = self._tuning(texts, machine)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Texts as ids, cut at the end of the context; `cut` counts those that were."""
@@ -136,12 +139,12 @@ class Classifying:
 
     @property
     def mixed(self) -> int:
-        """How many texts of an epoch nobody wrote."""
-        return round(self._ratio * len(self.lesson.train))
+        """How many texts of an epoch nobody wrote: as many as its steps have room for."""
+        return len(self.lesson.train) * self._mixed_rows // self.lesson.rows
 
     @property
-    def _ratio(self) -> float:
-        return self.lesson.teacher.ratio if self.lesson.teacher else 0.0
+    def _mixed_rows(self) -> int:
+        return self.lesson.teacher.rows if self.lesson.teacher else 0
 
     def start(self, directory: Path) -> Run:
         """The run in a folder, standing where an earlier attempt left it."""
@@ -181,22 +184,20 @@ class Classifying:
         save_classifier(self.model, state, self.lesson.classes, directory, special=special)
         tokenizer.save(directory)
 
-    def _labelled(self, rows: Sequence[list[int]], shares_NC: np.ndarray) -> list[LabelledText]:
-        weights_N = shares_NC @ self._weights_C
-        shares = torch.from_numpy(shares_NC.astype(np.float32))
-        return list(map(LabelledText, rows, shares, weights_N.tolist()))
-
     def _more(self, longest: int) -> More:
         """Texts of recombined words, as the teacher sees them."""
-        teacher, train = self.lesson.teacher, self.lesson.train
+        teacher, train, tokenizer = self.lesson.teacher, self.lesson.train, self.tokenizer
         if teacher is None:
             return NO_MORE
         recombination = Recombination([one.text for one in train], seed=self.lesson.seed)
 
         def of_epoch(epoch: int) -> list[LabelledText]:
-            texts = recombination.texts(epoch, self.mixed)
-            rows = [self.tokenizer.cut(self.tokenizer.encode_prompt(one), longest) for one in texts]
-            return self._labelled(rows, teacher.shares(texts))
+            whole = map(tokenizer.encode_prompt, recombination.texts(epoch, self.mixed))
+            rows = [tokenizer.cut(ids, longest) for ids in whole]
+            # The teacher is to see what the model sees, without what was cut off.
+            shares_NC = teacher.shares([tokenizer.decode(ids) for ids in rows])
+            weights_N = shares_NC @ self._weights_C
+            return list(map(LabelledText, rows, torch.from_numpy(shares_NC), weights_N.tolist()))
 
         return More(self.mixed, of_epoch)
 
@@ -215,7 +216,7 @@ class Classifying:
             objective = class_label_above(below)
         batches = ClassBatches(
             texts,
-            rows=round(lesson.rows * (1 + self._ratio)),
+            rows=lesson.rows + self._mixed_rows,
             pad_id=pad_id,
             seed=lesson.seed,
             states=states,

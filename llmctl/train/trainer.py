@@ -89,7 +89,8 @@ class Hooks:
 class Optimizer(Protocol):
     """What changes weights by their gradients, as `torch.optim.Optimizer` has it.
 
-    `param_groups` hold `params` and `lr`; `state` what is remembered of each parameter.
+    `param_groups` hold `params` and `lr`; `state` what is remembered of each parameter, an empty
+    dict, which is kept, for one of which nothing is yet.
     """
 
     @property
@@ -188,7 +189,8 @@ class Trainer:
         torch.manual_seed(SEED_STRIDE * self.plan.seed + number)
         gradients, loss = self.accumulate(portion)
         loss, norm = self.plan.reduce(gradients, loss)
-        self.feed.fetch(number + 1, self.micro_rows)
+        if number + 1 != self.steps:
+            self.feed.fetch(number + 1, self.micro_rows)
         # The one time in a step that the host waits for the device.
         nats, length = torch.stack((loss, norm)).tolist()
         skipped = not (math.isfinite(nats) and math.isfinite(length))

@@ -28,6 +28,8 @@ STRANGE = 2.0
 # linear model is nearly always right (macro-F1), the labels are easily learnt without it: spam.
 MIXED_TEXTS, MOST_MIXED, LEAST_EPOCHS_MIXED = 2.0, 20_000, 5
 EASY = 0.95
+# Beside fewer than one for each text more epochs do not pay.
+MANY_MIXED = 1.0
 
 
 def dose(  # noqa: PLR0913
@@ -40,17 +42,17 @@ def dose(  # noqa: PLR0913
     patience: int | None = None,
     optimizer: str = "adamw",
     save_every: int | None = None,
-    is_mixed: bool = False,
+    mixed: float = 0.0,
     seed: int = 0,
 ) -> Dose:
-    """The dose for a model of a width and so many examples to train on, mixed ones aside."""
+    """The dose for a model of a width and so many examples, with `mixed` others beside each."""
     if rate is None:
         factor = LORA_FACTOR if method in ("lora", "qlora") else 1.0
         chosen = _rate(width) * factor
     else:
         chosen = rate
     if epochs is None:
-        least = LEAST_EPOCHS_MIXED if is_mixed else LEAST_EPOCHS
+        least = LEAST_EPOCHS_MIXED if mixed >= MANY_MIXED else LEAST_EPOCHS
         epochs = _epochs(EXAMPLES_READ, examples, least, MOST_EPOCHS)
     return Dose(
         epochs=epochs,
@@ -78,6 +80,14 @@ def adapting_dose(width: int, texts: int, *, epochs: float | None = None, seed: 
 def mixed_texts(examples: int) -> float:
     """How many texts of mixed words pay beside each of so many that are strange to the base."""
     return min(MIXED_TEXTS, MOST_MIXED / max(1, examples))
+
+
+def is_easy(macro_f1: float, texts: int) -> bool:
+    """Whether a linear model that scores so well on so many texts is nearly always right.
+
+    Two texts more count as mistakes, so that of few no score tells (after Agresti and Coull 1998).
+    """
+    return macro_f1 * texts / (texts + 2) >= EASY
 
 
 def _rate(width: int) -> float:

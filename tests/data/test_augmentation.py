@@ -1,3 +1,6 @@
+import pytest
+
+from llmctl.data import augmentation
 from llmctl.data.augmentation import Recombination, parts
 
 TEXTS = [
@@ -44,6 +47,14 @@ def test_of_a_script_without_blanks_the_characters_are_mixed() -> None:
 def test_what_stands_between_words_stays_before_them() -> None:
     assert parts("one\n\ntwo  three") == [" one", "\n\ntwo", "  three"]
     assert parts("卡 and 账") == ["卡", " and", " 账"]
+
+
+def test_of_many_texts_some_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "MOST_TEXTS", 10)
+
+    found = Recombination([f"word{number}" for number in range(1000)], seed=0).texts(0, 300)
+
+    assert len({word for text in found for word in text.split()}) == 10
 
 
 def test_of_nothing_nothing_is_made() -> None:

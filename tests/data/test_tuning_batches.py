@@ -110,6 +110,17 @@ def test_more_texts_stand_beside_the_given_ones_and_are_others_in_each_epoch() -
     assert int((shares[:, 0] == 0.5).sum()) == 250
 
 
+def test_memory_is_probed_with_full_batches_though_the_given_texts_are_few() -> None:
+    few = [LabelledText([7] * length, torch.eye(2)[0]) for length in (3, 9, 5)]
+    more = More(20, lambda _: [LabelledText([8] * 9, torch.eye(2)[1])] * 20)
+    batches = ClassBatches(few, rows=12, pad_id=0, seed=0, more=more)
+
+    found = [batches.batch(step).tokens for step in range(batches.steps_per_epoch)]
+
+    assert batches.longest().rows == 12
+    assert batches.longest().tokens >= max(found)
+
+
 def test_packing_leaves_no_conversation_out_and_no_row_too_long() -> None:
     rows = packed(LENGTHS, 16)
 
