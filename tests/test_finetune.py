@@ -81,14 +81,14 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def classify(workspace: Workspace, file: Path, **knobs: Any) -> Any:
-    given: dict[str, Any] = QUICK | {"base": "tuning-base"} | knobs
+    given: dict[str, Any] = QUICK | {"base": "tuning-base", "distill": 0} | knobs
     config = finetune_classify.FinetuneClassify(file=file, **given)
     return finetune_classify.run(config, workspace)
 
 
 @pytest.fixture(scope="module")
 def classifier(workspace: Workspace, reviews: Path) -> Any:
-    return classify(workspace, reviews)
+    return classify(workspace, reviews, distill=None)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_classifier_learns_and_is_shown_beside_the_baseline_and_its_base(
 def test_a_base_that_finds_the_texts_strange_learns_to_write_them_first(
     classifier: Any, workspace: Workspace, reviews: Path
 ) -> None:
-    plain = classify(workspace, reviews, adapt=0, distill=0, epochs=1, name="not-adapted")
+    plain = classify(workspace, reviews, adapt=0, epochs=1, name="not-adapted")
 
     assert (
         classifier.facts["bits_per_byte_adapted"] < 0.8 * classifier.facts["bits_per_byte_before"]
@@ -133,7 +133,7 @@ def test_such_a_base_learns_from_mixed_texts_too_unless_tf_idf_shows_that_the_la
     many = write_reviews(tmp_path / "many.csv", rows=600)
     given: dict[str, Any] = {"adapt": 0, "epochs": 0.2}
 
-    easy = classify(workspace, many, name="easy", **given)
+    easy = classify(workspace, many, name="easy", distill=None, **given)
     asked = classify(workspace, many, name="asked-for", distill=3, **given)
 
     few, texts = classifier.facts["train_examples"], easy.facts["train_examples"]
@@ -261,7 +261,7 @@ def test_rare_classes_weigh_more_where_asked(workspace: Workspace, tmp_path: Pat
     good = [line for line in lines[1:] if line.endswith("good")]
     rare = [line for line in lines[1:] if line.endswith("bad")][:20]
     (tmp_path / "skewed.csv").write_text("\n".join([lines[0], *good, *rare]))
-    short: dict[str, Any] = {"epochs": 6, "distill": 0}
+    short: dict[str, Any] = {"epochs": 6}
 
     plain = classify(workspace, tmp_path / "skewed.csv", name="plain", **short)
     balanced = classify(workspace, tmp_path / "skewed.csv", name="fair", balance=True, **short)
