@@ -208,7 +208,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         found, name = _read(config), config.name or outside(config.file).name
     shape, tokenizer = read_shape(base.path), tokenizer_for(base.path)
     texts = found.splits["train"]
-    mixed = _mixed_texts(config, len(texts)) if _may_mix(config) else 0.0
+    mixed = _mixed_rows(config, len(texts)) / config.batch
     dose = _dose(config, shape.width, len(texts), mixed)
     tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
     rounds = _adapting_dose(config, shape.width, len(texts)).epochs
@@ -221,7 +221,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         "classes": len(found.classes),
         "most_epochs_before_labels": rounds if _may_adapt(config) else 0,
         "most_epochs": dose.epochs,
-        "most_mixed_texts": round(mixed * len(texts)),
+        "most_mixed_texts": int(mixed * len(texts)),
         "most_steps": math.ceil(dose.epochs * math.ceil(len(texts) / config.batch)),
         "most_tokens": round(dose.epochs * tokens * (1 + mixed)),
     }
@@ -256,11 +256,13 @@ def _may_mix(config: FinetuneClassify) -> bool:
     return config.distill != 0 and (config.distill is not None or config.method == "full")
 
 
-def _mixed_texts(config: FinetuneClassify, texts: int) -> float:
-    """How many texts of mixed words stand beside each of so many, where any do."""
+def _mixed_rows(config: FinetuneClassify, texts: int) -> int:
+    """How many texts of mixed words stand in a step beside those of so many, if that pays."""
     from llmctl.train.tuning_recipe import mixed_texts
 
-    return mixed_texts(texts) if config.distill is None else config.distill
+    if not _may_mix(config):
+        return 0
+    return round(config.batch * (mixed_texts(texts) if config.distill is None else config.distill))
 
 
 def _adapting_dose(config: FinetuneClassify, width: int, texts: int) -> Any:
@@ -341,8 +343,7 @@ def _teacher(
         is_strange = met.get("bits_per_byte_before", 0.0) > STRANGE
         easy = is_easy(baseline.macro_f1, len(found.splits["validation"]))
         pays = config.distill is not None or (is_strange and not easy)
-        ratio = _mixed_texts(config, len(found.splits["train"]))
-        rows = round(config.batch * ratio) if _may_mix(config) and pays else 0
+        rows = _mixed_rows(config, len(found.splits["train"])) if pays else 0
         write_durably(place, json.dumps({"rows": rows}).encode())
     rows = json.loads(place.read_bytes())["rows"]
     return Teacher(baseline.shares, rows) if rows else None
