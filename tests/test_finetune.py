@@ -116,12 +116,13 @@ def test_a_classifier_learns_and_is_shown_beside_the_baseline_and_its_base(
 def test_a_base_that_finds_the_texts_strange_learns_to_write_them_first(
     classifier: Any, workspace: Workspace, reviews: Path
 ) -> None:
-    plain = classify(workspace, reviews, adapt=0, epochs=1, name="not-adapted")
+    plain = classify(workspace, reviews, adapt=0, init="base", epochs=1, name="not-adapted")
 
     assert (
         classifier.facts["bits_per_byte_adapted"] < 0.8 * classifier.facts["bits_per_byte_before"]
     )
     assert "bits_per_byte_before" not in plain.facts
+    assert (classifier.facts["init"], plain.facts["init"]) == ("counts", "base")
     assert {path.name for path in plain.path.iterdir()} == {
         path.name for path in classifier.path.iterdir()
     }
@@ -149,6 +150,8 @@ def test_frozen_states_and_new_texts_do_not_go_together(
 ) -> None:
     with pytest.raises(ConfigError, match="--distill"):
         classify(workspace, reviews, method="head", distill=1, name="frozen-mixed")
+    with pytest.raises(ConfigError, match="--init counts"):
+        classify(workspace, reviews, method="lora", init="counts", name="frozen-embedding")
 
 
 def test_pictures_figures_and_a_page_lie_beside_the_model(classifier: Any) -> None:

@@ -66,6 +66,10 @@ class FinetuneClassify:
         None, help="Texts of mixed words for each, labelled by TF-IDF; 2 where that pays",
         panel="Training", rare=True,
     )  # fmt: skip
+    init: Literal["auto", "counts", "base"] = knob(
+        "auto", help="Embedding of the base, or with what counts say; counts for strange texts",
+        panel="Training", rare=True,
+    )  # fmt: skip
     patience: int | None = knob(
         None, help="Stop after so many epochs without a better one; half of them",
         panel="Training", rare=True,
@@ -130,6 +134,11 @@ def _check(config: FinetuneClassify) -> None:
         raise ConfigError(
             "`--distill` makes new texts, and `--method head` reads the given ones once",
             hint="`--method full` or `lora` go with it",
+        )
+    if config.init == "counts" and config.method != "full":
+        raise ConfigError(
+            f"`--init counts` changes the embedding, and `--method {config.method}` does not",
+            hint="`--method full` goes with it",
         )
     _check_numbers(config)
 
@@ -277,7 +286,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     from llmctl.evals.classification import macro_f1_error, score
     from llmctl.model.checkpoint import read_shape
     from llmctl.model.low_rank import AdapterSettings
-    from llmctl.train.classifying import Classifying, Lesson
+    from llmctl.train.classifying import Classifying, Lesson, untuned_logits
     from llmctl.train.machine import find_machine
     from llmctl.train.told import telling
 
@@ -298,6 +307,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         ),
         rows=config.batch,
         is_balanced=config.balance,
+        is_counted=_is_counted(config, met),
         noise=config.noise,
         teacher=teacher,
         adapters=AdapterSettings(rank=config.rank, alpha=config.alpha, dropout=config.dropout),
@@ -306,7 +316,8 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         doubt=macro_f1_error,
     )
     training = Classifying(lesson, machine)
-    before = training.logits([one.text for one in found.splits["test"]])
+    test = [one.text for one in found.splits["test"]]
+    before = untuned_logits(base.path, len(found.classes), test, machine, seed=config.seed)
     run = training.start(draft.path)
     console.say(
         f"{len(lesson.train):,} texts in {len(lesson.classes)} classes"
@@ -318,9 +329,8 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     with console.live() as line:
         run.on_line = telling(line)
         run.train()
-    facts = met | {"mixed_texts": training.mixed}
-    predicted = baseline.predictions([one.text for one in found.splits["test"]])
-    return _Trained(found, training, run, before, predicted, facts)
+    facts = met | {"mixed_texts": training.mixed, "init": "counts" if lesson.is_counted else "base"}
+    return _Trained(found, training, run, before, baseline.predictions(test), facts)
 
 
 def _baseline(found: Any) -> Any:
@@ -336,17 +346,35 @@ def _teacher(
     """The baseline as a teacher of texts of mixed words, where that pays; or none."""
     from llmctl.durable import write_durably
     from llmctl.train.classifying import Teacher
-    from llmctl.train.tuning_recipe import STRANGE, is_easy
+    from llmctl.train.tuning_recipe import is_easy
 
     place = draft.path / MIXED
     if not place.exists():
-        is_strange = met.get("bits_per_byte_before", 0.0) > STRANGE
         easy = is_easy(baseline.macro_f1, len(found.splits["validation"]))
-        pays = config.distill is not None or (is_strange and not easy)
+        pays = config.distill is not None or (_is_strange(met) and not easy)
         rows = _mixed_rows(config, len(found.splits["train"])) if pays else 0
         write_durably(place, json.dumps({"rows": rows}).encode())
     rows = json.loads(place.read_bytes())["rows"]
     return Teacher(baseline.shares, rows) if rows else None
+
+
+def _asks_whether_strange(config: FinetuneClassify) -> bool:
+    undecided = (_may_mix(config) and config.distill is None) or config.init == "auto"
+    return _may_adapt(config) or (config.method == "full" and undecided)
+
+
+def _is_strange(met: dict[str, Any]) -> bool:
+    """Whether the base has hardly seen texts like these."""
+    from llmctl.train.tuning_recipe import STRANGE
+
+    return met.get("bits_per_byte_before", 0.0) > STRANGE
+
+
+def _is_counted(config: FinetuneClassify, met: dict[str, Any]) -> bool:
+    """Whether the embedding begins with what counts of tokens say of the classes."""
+    if config.init == "auto":
+        return config.method == "full" and _is_strange(met)
+    return config.init == "counts"
 
 
 def _meet(
@@ -360,17 +388,17 @@ def _meet(
     from llmctl.model.checkpoint import read_shape
     from llmctl.train.adapting import Adapting, Texts, bits_per_byte
     from llmctl.train.told import telling
-    from llmctl.train.tuning_recipe import STRANGE
 
     place = draft.path / ADAPTED
     if (place / FACTS).exists():
         return json.loads((place / FACTS).read_bytes())
-    if not (_may_adapt(config) or (_may_mix(config) and config.distill is None)):
+    if not _asks_whether_strange(config):
         return {}
     texts = Texts(*([one.text for one in found.splits[side]] for side in ("train", "validation")))
     before = bits_per_byte(base.path, texts.validation, machine)
-    if not _may_adapt(config) or (config.adapt is None and before <= STRANGE):
-        return {"bits_per_byte_before": before}
+    met = {"bits_per_byte_before": before}
+    if not _may_adapt(config) or (config.adapt is None and not _is_strange(met)):
+        return met
     dose = _adapting_dose(config, read_shape(base.path).width, len(texts.train))
     console.say(
         f"{base.label} takes {before:.2f} bits for a byte of these texts:"
@@ -388,9 +416,8 @@ def _meet(
     facts = {
         "adapting_epochs": dose.epochs,
         "adapting_seconds": round(run.meter.seconds, 3),
-        "bits_per_byte_before": before,
         "bits_per_byte_adapted": after,
-    }
+    } | met
     with sealed_directory(place) as folder:
         adapting.write_model(folder)
         (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")

@@ -23,6 +23,7 @@ from llmctl.model.checkpoint import SpecialIds, load_model
 from llmctl.model.classifier import Classifier, alike, class_logits, classifier_from, padded
 from llmctl.model.classifier_folder import save_classifier
 from llmctl.model.low_rank import AdapterSettings
+from llmctl.train.evidence import evidence, plant
 from llmctl.train.machine import Machine
 from llmctl.train.objectives import class_label, class_label_above
 from llmctl.train.run import Run
@@ -88,7 +89,8 @@ class Teacher(NamedTuple):
 class Lesson:
     """What to train on, and how; `judge` scores classes, `doubt` is macro-F1's standard error.
 
-    A step is of `rows` of the given texts, and of those that the teacher is asked about.
+    A step is of `rows` of the given texts, and of those that the teacher is asked about. Where
+    `is_counted`, the embedding begins with what counts of tokens tell of the classes.
     """
 
     base: Path
@@ -99,6 +101,7 @@ class Lesson:
     dose: Dose
     rows: int
     is_balanced: bool
+    is_counted: bool = False
     noise: float
     teacher: Teacher | None = None
     adapters: AdapterSettings
@@ -128,6 +131,8 @@ class Classifying:
             LabelledText(ids, sure[label], float(self._weights_C[label]))
             for ids, label in zip(rows, labels, strict=True)
         ]
+        if lesson.is_counted:
+            self._plant(rows, labels)
         self.tuning = self._tuning(texts, machine)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -183,6 +188,12 @@ class Classifying:
         state = {name: one.cpu() for name, one in self.model.state_dict().items()}
         save_classifier(self.model, state, self.lesson.classes, directory, special=special)
         tokenizer.save(directory)
+
+    def _plant(self, rows: Sequence[Sequence[int]], labels: Sequence[int]) -> None:
+        """Let the embedding say what counts tell of each token of the training texts."""
+        shape, num_classes = self.model.shape, self.model.num_classes
+        told_VC = evidence(rows, labels, num_classes=num_classes, vocab_size=shape.vocab_size)
+        plant(self.model.decoder.embedding.weight, told_VC, seed=self.lesson.seed)
 
     def _more(self, longest: int) -> More:
         """Texts of recombined words, as the teacher sees them."""
@@ -242,6 +253,17 @@ class Classifying:
             loss=float(nats),
             margin=self.lesson.doubt(truth, predicted),
         )
+
+
+def untuned_logits(
+    base: Path, num_classes: int, texts: Sequence[str], machine: Machine, *, seed: int
+) -> np.ndarray:
+    """The float64 logits (N, C) of a base model as it was given, under a head drawn at random."""
+    tokenizer, decoder = tokenizer_for(base), load_model(base, dtype=torch.float32)
+    model = classifier_from(decoder, num_classes, seed=seed).to(machine.device, machine.dtype)
+    context = model.shape.context
+    rows = [tokenizer.cut(tokenizer.encode_prompt(text), context) for text in texts]
+    return class_logits(model, rows, tokenizer.pad_id).numpy().astype(np.float64)
 
 
 def tokenizer_for(base: Path) -> Tokenizer:
