@@ -110,6 +110,19 @@ class Devices:
             hint = f"here it can be: {', '.join(map(str, others))}" if others else "leave it out"
         raise ConfigError(f"`--{key.replace('_', '-')} {wish}` {why}", hint=hint)
 
+    def check_world(self, size: int, here: int) -> None:
+        """Raise ConfigError where torchrun or srun started so many processes, of which some are on
+        each machine, and others were asked for.
+        """
+        for key, found in (("gpus", here), ("processes", here), ("nodes", -(-size // here))):
+            wish = getattr(self, key)
+            is_asked = wish is not None and (key, wish) != ("nodes", 1)
+            if is_asked and wish != found:
+                raise ConfigError(
+                    f"`--{key} {wish}` was asked for, but torchrun or srun started {found}",
+                    hint="leave it out: where they start the processes, they say how many",
+                )
+
     def check_gpus(self, found: int) -> None:
         """Raise ConfigError where this machine has fewer GPUs, of which it has so many."""
         if (self.gpus or 0) <= found:

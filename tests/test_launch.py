@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import psutil
 import pytest
+import torch
 
 from llmctl.cli.main import main
 from llmctl.stages.pretrain import Pretrain, run
@@ -132,17 +133,57 @@ def test_a_full_disk_ends_the_run_with_the_rank_and_the_cause(tiny_workspace: Wo
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("gpus", [1, 4096])
 def test_more_gpus_than_there_are_is_refused_with_what_to_type(
-    tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str]
+    tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str], gpus: int
 ) -> None:
-    here = ["--workspace", str(tiny_workspace.root)]
+    if gpus <= torch.cuda.device_count():
+        pytest.skip("so many are here")
+    here = ["--workspace", str(tiny_workspace.root), "--name", "of-gpus", "--steps", "2"]
 
-    code = main(["pretrain", "--gpus", "4096", "--json", *here])
+    code = main(["pretrain", "--gpus", str(gpus), "--json", *here])
 
     error = json.loads(capsys.readouterr().out)["error"]
     assert code == 2
-    assert "`--gpus 4096` asks for more than the" in error["message"]
+    assert f"`--gpus {gpus}` asks for more than the" in error["message"]
     assert "--processes 2" in error["hint"] or "--gpus" in error["hint"]
+
+
+TORCHRUN = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+SRUN = {
+    "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("started", "flags", "message"),
+    [
+        (TORCHRUN, "--gpus 8", "`--gpus 8` was asked for, but torchrun or srun started 2"),
+        (TORCHRUN, "--device cpu --processes 4", "`--processes 4` was asked for"),
+        (TORCHRUN, "--gpus 2", "asks for more than the 0"),
+        (SRUN, "--gpus 8", "`--gpus 8` was asked for, but torchrun or srun started 2"),
+        (
+            SRUN, "--nodes 2 --rendezvous here:1",
+            "`--nodes 2` was asked for, but torchrun or srun started 1",
+        ),
+    ],
+)  # fmt: skip
+def test_flags_that_contradict_who_started_the_processes_are_refused(
+    tiny_workspace: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    started: dict[str, str],
+    flags: str,
+    message: str,
+) -> None:
+    for key, value in (started | {"CUDA_VISIBLE_DEVICES": ""}).items():
+        monkeypatch.setenv(key, value)
+    here = ["--workspace", str(tiny_workspace.root), "--name", "contradicted", "--steps", "2"]
+
+    code = main(["pretrain", "--json", *here, *flags.split()])
+
+    assert code == 2
+    assert message in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 @pytest.mark.parametrize(

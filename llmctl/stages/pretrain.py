@@ -177,7 +177,8 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     if made:
         console.already_made(made)
         return made
-    if world.is_alone and config.devices.total > 1:
+    _check_found(devices, world)
+    if world.is_alone and devices.total > 1:
         # The first of the processes has told all there is to tell.
         return _launched(config, workspace, name)
     world = replace(world, slices=devices.context_parallel, parts=devices.tp)
@@ -191,6 +192,18 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     )
     console.next(f'llmctl generate "Once upon a time" --model {name}')
     return artifact
+
+
+def _check_found(devices: Devices, world: World) -> None:
+    """Raise ConfigError where there are not the GPUs or the processes that were asked for."""
+    from llmctl.model.device import count_gpus
+
+    if not world.is_alone:
+        devices.check_world(world.size, world.local_size)
+    found = count_gpus()
+    # A scheduler may show each of several processes one GPU alone.
+    if world.is_alone or not found:
+        devices.check_gpus(found)
 
 
 def _trained(
@@ -239,11 +252,9 @@ def _draft(
 
 def _launched(config: Pretrain, workspace: Workspace, name: str) -> Artifact:
     """The model that several processes make: this very command in each, started and watched."""
-    from llmctl.model.device import count_gpus
     from llmctl.train.distributed.launch import Launch, supervise
 
     devices = config.devices
-    devices.check_gpus(count_gpus())
     with tempfile.TemporaryDirectory(prefix="llmctl-") as folder:
 
         def arguments(attempt: int) -> list[str]:
