@@ -49,6 +49,7 @@ def trained(tiny_workspace: Workspace) -> Workspace:
             job(1, "one"),
             job(2, "ddp", devices={"parallel": "ddp"}, recompute="selective"),
             job(2, "fsdp", devices=FSDP),
+            job(1, "fsdp-alone", devices=FSDP),
             job(4, "hsdp", devices={"parallel": "hsdp"}),
             # One key head for two slices.
             job(2, "adamw", devices=SLICED | FSDP, optimizer="adamw", kv_heads=1),
@@ -94,6 +95,7 @@ def furthest(one: Path, other: Path) -> float:
     [
         ("ddp", "one"),
         ("fsdp", "one"),
+        ("fsdp-alone", "one"),
         ("hsdp", "one"),
         ("adamw", "adamw-one"),
         ("full-offload", "one"),

@@ -221,9 +221,10 @@ def _trained(
 
     earlier = None if config.force else _earlier(workspace, name)
     check_precision(config.device, config.precision)
-    device, patience = pick_device(config.device), config.devices.patience
+    device, devices = pick_device(config.device), config.devices
+    in_rows = devices.parallel in ("fsdp", "hsdp")
     with (
-        joined(world, device=device, patience=patience),
+        joined(world, device=device, patience=devices.patience, in_rows=in_rows),
         _draft(config, workspace, reading, name, world) as draft,
     ):
         training = _open(config, reading, shape, draft, earlier, world)

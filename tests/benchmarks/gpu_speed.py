@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 
 from llmctl.data.batches import Batch
 from llmctl.model.float8 import compute_in_float8
 from llmctl.registry import look_up
 from llmctl.shapes import Shape, Size, shape_of
-from llmctl.train.distributed.world import World
+from llmctl.train.distributed.world import ALONE, joined
 from llmctl.train.layout import Layout, lay
 from llmctl.train.machine import Machine, check_precision
 from llmctl.train.meter import matmul_rate, memory_gigabytes
@@ -126,17 +125,15 @@ def ours(variant: str, shape: Shape, rows: int, device: torch.device, steps: int
     if variant == "fp8":
         check_precision(device.type, "fp8")
     batches = Drawn(shape, rows, variant == "documents")
-    if variant == "fsdp" and not dist.is_initialized():
-        kind = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(kind, store=dist.HashStore(), rank=0, world_size=1)
-    trainer = made(variant, batches, device)
-    trainer.micro_rows = fitting_rows(trainer, shape, batches.batch(0))
-    trainer.compile()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    taken = [trainer.step().seconds for _ in range(WARM_STEPS + steps)][WARM_STEPS:]
-    rate = rows * shape.context / statistics.median(taken)
-    found = Found(rate, trainer.micro_rows, waits(trainer), memory_gigabytes(device))
+    with joined(ALONE, device=device, patience=60.0, in_rows=variant == "fsdp"):
+        trainer = made(variant, batches, device)
+        trainer.micro_rows = fitting_rows(trainer, shape, batches.batch(0))
+        trainer.compile()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        taken = [trainer.step().seconds for _ in range(WARM_STEPS + steps)][WARM_STEPS:]
+        rate = rows * shape.context / statistics.median(taken)
+        found = Found(rate, trainer.micro_rows, waits(trainer), memory_gigabytes(device))
     torch.compiler.reset()
     return found
 
@@ -147,7 +144,7 @@ def made(variant: str, batches: Drawn, device: torch.device) -> Trainer:
     layout = Layout(kind="fsdp" if variant == "fsdp" else "alone")
     machine = Machine(device, torch.bfloat16, 1.0)
     model, masters, reduce, spread = lay(
-        layout, World(), shape, machine, weights=lambda model: model.drawn_weights(0)
+        layout, ALONE, shape, machine, weights=lambda model: model.drawn_weights(0)
     )
     if variant == "fp8":
         compute_in_float8(model.blocks)

@@ -261,13 +261,17 @@ def began() -> float:
 
 
 @contextlib.contextmanager
-def joined(world: World, *, device: torch.device, patience: float) -> Iterator[World]:
-    """Meet the other ranks, and part at the end of the block; nothing where there is nobody else.
+def joined(
+    world: World, *, device: torch.device, patience: float, in_rows: bool = False
+) -> Iterator[World]:
+    """Meet the other ranks, and part at the end of the block.
 
-    `patience` is how many seconds a rank waits for the others before it gives up.
+    `patience` is how many seconds a rank waits for the others before it gives up. Where there is
+    nobody else nothing is done, but for a model that lies `in_rows`: FSDP wants a group, if of one.
     """
     if world.is_alone:
-        yield world
+        with _group_of_one(device) if in_rows else contextlib.nullcontext():
+            yield world
         return
     if "MASTER_ADDR" not in os.environ:
         host, port = meeting_place(dict(os.environ))
@@ -278,7 +282,7 @@ def joined(world: World, *, device: torch.device, patience: float) -> Iterator[W
         end_with_parent()
     world.doing("waits for the other ranks to come")
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        _backend(device),
         rank=world.rank,
         world_size=world.size,
         timeout=datetime.timedelta(seconds=patience),
@@ -286,6 +290,19 @@ def joined(world: World, *, device: torch.device, patience: float) -> Iterator[W
     yield world
     # Left out after a fault: there it would wait for ranks that are gone.
     dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _group_of_one(device: torch.device) -> Iterator[None]:
+    dist.init_process_group(_backend(device), store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _backend(device: torch.device) -> str:
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 def end_with_parent() -> None:
