@@ -64,7 +64,7 @@ class Devices:
                 hint="on each: `--rendezvous HOST:PORT`, the first one's name and a free port",
             )
         if deterministic:
-            self._check_deterministic()
+            self._check_deterministic(device)
         if self.cpu_offload and self.tp > 1:
             raise ConfigError(
                 "`--cpu-offload` is for rows of whole matrices, `--tp` cuts them",
@@ -75,7 +75,13 @@ class Devices:
                 "`--cpu-offload` is for models that lie in rows", hint="add `--parallel fsdp`"
             )
 
-    def _check_deterministic(self) -> None:
+    def _check_deterministic(self, device: str) -> None:
+        place = f"gpus {self.gpus}" if self.gpus else f"device {device}"
+        if place not in ("device auto", "device cpu"):
+            raise ConfigError(
+                f"`--deterministic` computes on the CPU, `--{place}` elsewhere",
+                hint="leave one of them out",
+            )
         if self.parallel in ("fsdp", "hsdp"):
             raise ConfigError(
                 f"`--deterministic` adds up in pairs, `--parallel {self.parallel}` as it likes",

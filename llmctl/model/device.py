@@ -28,12 +28,14 @@ LEAST_GAIN = 1.5
 
 def pick_device(name: str = "auto") -> torch.device:
     """The device of a name; `auto` is CUDA, else MPS, else the CPU. ConfigError if it is absent."""
-    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    gpus = count_gpus() if torch.cuda.is_available() else 0
+    found = {"cpu": 1, "cuda": gpus, "mps": int(torch.mps.is_available())}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if found[kind]))
     kind = name.partition(":")[0]
-    if not found.get(kind):
-        here = ", ".join(kind for kind, is_here in found.items() if is_here)
+    places = range(found.get(kind, 0))
+    if not places or name not in (kind, *(f"{kind}:{place}" for place in places)):
+        here = ", ".join(kind for kind, devices in found.items() if devices)
         raise ConfigError(
             f"there is no device `{name}` here", hint=f"choose auto or one of: {here}"
         )

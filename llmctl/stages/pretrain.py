@@ -139,7 +139,7 @@ class Pretrain:
         factory=Devices, help="Many devices", panel="Many devices", identity=False
     )
     deterministic: bool = knob(
-        False, help="The same bits at every run and resume; slower", panel="Machine"
+        False, help="Same bits at every run and resume, on the CPU", panel="Machine"
     )
     name: str | None = name_knob("The model; base by default")
     force: bool = force_knob()
@@ -215,13 +215,13 @@ def _trained(
     world: World,
 ) -> Artifact | None:
     """The model; None on a rank that does not lead."""
-    from llmctl.model.device import pick_device
     from llmctl.train.distributed.world import joined
-    from llmctl.train.machine import check_precision
+    from llmctl.train.machine import check_precision, take_place
 
     earlier = None if config.force else _earlier(workspace, name)
     check_precision(config.device, config.precision)
-    device, devices = pick_device(config.device), config.devices
+    device = take_place(config.device, world, deterministic=config.deterministic)
+    devices = config.devices
     in_rows = devices.parallel in ("fsdp", "hsdp")
     with (
         joined(world, device=device, patience=devices.patience, in_rows=in_rows),

@@ -7,7 +7,13 @@ import psutil
 import torch
 
 from llmctl.errors import ConfigError
-from llmctl.model.device import Precision, has_tensor_cores, pick_device, pick_dtype
+from llmctl.model.device import (
+    Precision,
+    count_gpus,
+    has_tensor_cores,
+    pick_device,
+    pick_dtype,
+)
 from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.meter import matmul_rate
 
@@ -59,6 +65,41 @@ def check_precision(device: str, precision: Precision) -> None:
     )
 
 
+def take_place(name: str, world: World, *, deterministic: bool = False) -> torch.device:
+    """The device that this rank computes on; of GPUs its own, which becomes torch's current one."""
+    if deterministic:
+        return torch.device("cpu")
+    place = pick_device(name)
+    if place.type == "cuda":
+        place = torch.device("cuda", own_gpu(world, place.index, found=count_gpus()))
+        torch.cuda.set_device(place)
+    return place
+
+
+def own_gpu(world: World, wish: int | None, *, found: int) -> int:
+    """The number of a rank's own GPU, of so many that it sees; ConfigError where it has none.
+
+    >>> own_gpu(World(rank=5, size=8, local_rank=1, local_size=4), None, found=4)
+    1
+    """
+    if world.is_alone:
+        return wish or 0
+    if wish is not None:
+        raise ConfigError(
+            f"`--device cuda:{wish}` is one GPU, for {world.size} processes",
+            hint="with `--device cuda` each takes its own",
+        )
+    # A scheduler may show each process its own GPU alone.
+    if found == 1:
+        return 0
+    if world.local_rank >= found:
+        raise ConfigError(
+            f"{world.local_size} processes of this machine need a GPU each, and there are {found}",
+            hint=f"start {found} a machine, or give `--device cpu`",
+        )
+    return world.local_rank
+
+
 def find_machine(
     device: str,
     precision: Precision,
@@ -78,12 +119,9 @@ def find_machine(
             )
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
-        place, dtype = torch.device("cpu"), torch.float32
-    else:
-        place = pick_device(device)
-        if place.type == "cuda":
-            place = torch.device("cuda", world.local_rank)
-        dtype = FLOATS[world.told_by_first(_name(pick_dtype(place, precision)))]
+    place = take_place(device, world, deterministic=deterministic)
+    dtype = pick_dtype(place, "float32" if deterministic else precision)
+    dtype = FLOATS[world.told_by_first(_name(dtype))]
     products = PRODUCTS.get(precision)
     if place.type == "cuda":
         torch.set_float32_matmul_precision("high" if products == "tf32" else "highest")

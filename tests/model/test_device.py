@@ -11,7 +11,7 @@ def test_the_device_found_by_itself_computes() -> None:
     assert torch.ones(2, device=device).sum().item() == 2
 
 
-@pytest.mark.parametrize("name", ["gpu", "tpu:0", ""])
+@pytest.mark.parametrize("name", ["gpu", "tpu:0", "", "cuda:99", "cpu:x"])
 def test_a_device_that_is_not_here_is_refused_with_those_that_are(name: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         pick_device(name)

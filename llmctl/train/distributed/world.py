@@ -276,8 +276,6 @@ def joined(
     if "MASTER_ADDR" not in os.environ:
         host, port = meeting_place(dict(os.environ))
         os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
-    if device.type == "cuda":
-        torch.cuda.set_device(world.local_rank)
     if PULSES in os.environ:
         end_with_parent()
     world.doing("waits for the other ranks to come")
