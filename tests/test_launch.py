@@ -1,20 +1,26 @@
 """`pretrain --processes 2` as a user runs it: started, watched, and started anew when one dies."""
 
+import contextlib
 import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
 from llmctl.cli.main import main
+from llmctl.errors import TrainingError
 from llmctl.stages.pretrain import Pretrain, run
+from llmctl.train.distributed.launch import Launch, supervise
 from llmctl.workspace import Artifact, Workspace
 from tests.test_resume import assert_same_run
 
@@ -55,6 +61,12 @@ def workers(parent: int) -> list[int]:
     """The processes that train, in the order of their ranks."""
     agents = psutil.Process(parent).children()
     return sorted(one.pid for agent in agents for one in agent.children())
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
 
 
 def when_saved(workspace: Workspace, name: str, act: Callable[[], None]) -> None:
@@ -131,6 +143,38 @@ def test_a_full_disk_ends_the_run_with_the_rank_and_the_cause(tiny_workspace: Wo
     assert "rank 0: step 5 could not be saved: File too large" in done.stderr
     assert "free some space" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_machines_that_do_not_come_are_told_with_how_many_and_how_long() -> None:
+    meeting = f"localhost:{free_port()}"
+    launch = Launch(
+        arguments=lambda _: ["-c", "pass"], processes=1, nodes=2, rendezvous=meeting, patience=1.0
+    )
+
+    with pytest.raises(TrainingError, match=f"2 machines did not meet at {meeting} within 1"):
+        supervise(launch, on_restart=print)
+
+
+@pytest.mark.slow
+def test_a_machine_whose_command_is_given_again_meets_the_others(tmp_path: Path) -> None:
+    # A first attempt fails on both machines; one begins the second by itself, one by a new command.
+    worker = "import pathlib, sys; there = pathlib.Path(sys.argv[1]) / sys.argv[2]"
+    worker += "; fails = not there.exists(); there.touch(); sys.exit(fails)"
+    port = free_port()
+
+    def machine(name: str, max_restarts: int) -> None:
+        launch = Launch(
+            arguments=lambda _: ["-c", worker, str(tmp_path), name], processes=1, nodes=2,
+            rendezvous=f"localhost:{port}", patience=60.0, max_restarts=max_restarts,
+        )  # fmt: skip
+        supervise(launch, on_restart=lambda _: None)
+
+    with ThreadPoolExecutor() as pool:
+        patient = pool.submit(machine, "patient", 3)
+        with pytest.raises(TrainingError):
+            machine("given-up", 0)
+        machine("given-up", 0)
+        patient.result()
 
 
 @pytest.mark.parametrize("gpus", [1, 4096])

@@ -1,9 +1,9 @@
 """Starts the processes of a run on this machine, watches over them, and starts them anew.
 
-Each attempt is one agent in a fresh process, on a fresh port; when a worker dies or all stand
-still, the attempt is ended whole and the next takes up the last checkpoint. What cannot get
-better by itself (a wrong setting, a full disk, a loss that is not finite, the same fault twice
-running) is not tried again.
+Each attempt is one agent in a fresh process; when a worker dies or all stand still, the attempt is
+ended whole and the next takes up the last checkpoint. What cannot get better by itself (a wrong
+setting, a full disk, a loss that is not finite, the same fault twice running) is not tried again.
+Machines count their attempts each for itself: they meet at the same place for any of them.
 """
 
 import contextlib
@@ -99,9 +99,8 @@ def _attempt(launch: Launch, attempt: int, began: float) -> Fault | None:
         spec = {
             "nodes": launch.nodes,
             "processes": launch.processes,
-            "id": f"llmctl-{attempt}",
-            "rendezvous": _meeting(launch, attempt),
-            "patience": int(launch.patience),
+            "rendezvous": launch.rendezvous if launch.nodes > 1 else "localhost:0",
+            "patience": launch.patience,
             "arguments": list(launch.arguments(attempt)),
             "logs": str(folder / "logs"),
             "outcome": str(folder / "outcome.json"),
@@ -114,15 +113,7 @@ def _attempt(launch: Launch, attempt: int, began: float) -> Fault | None:
             stalled = _watch(agent, folder, launch.patience, should_stop)
             if should_stop():
                 return Fault(_interruption(folder), False)
-        return stalled or _fault(folder, agent.returncode)
-
-
-def _meeting(launch: Launch, attempt: int) -> str:
-    """Where the machines meet: a port of its own for each attempt."""
-    if launch.nodes == 1:
-        return "localhost:0"
-    host, _, port = (launch.rendezvous or "").rpartition(":")
-    return f"{host}:{int(port) + attempt}"
+        return stalled or _fault(launch, folder, agent.returncode)
 
 
 @contextlib.contextmanager
@@ -191,11 +182,16 @@ def _seen(pulse: Mapping[str, Any]) -> str:
     return str(pulse["doing"])
 
 
-def _fault(folder: Path, exit_code: int) -> Fault | None:
-    outcome = folder / "outcome.json"
-    if not outcome.exists():
+def _fault(launch: Launch, folder: Path, exit_code: int) -> Fault | None:
+    path = folder / "outcome.json"
+    if not path.exists():
         return Fault(_died(f"the launch ended with exit code {exit_code}"), True)
-    failures = sorted(json.loads(outcome.read_bytes()), key=lambda one: one["at"])
+    outcome = json.loads(path.read_bytes())
+    if outcome["meeting"] == "missed":
+        return Fault(_missed(launch), False)
+    if outcome["meeting"] == "lost":
+        return Fault(_died(f"the machine of {launch.rendezvous} is gone"), True)
+    failures = sorted(outcome["failures"], key=lambda one: one["at"])
     if not failures:
         return None
     faults = [_fault_of(folder, one) for one in failures]
@@ -227,6 +223,15 @@ def _of(rank: int, said: Mapping[str, Any]) -> str:
 def _died(message: str) -> TrainingError:
     return TrainingError(
         message, hint="the last checkpoint is kept: run the same command again to go on"
+    )
+
+
+def _missed(launch: Launch) -> TrainingError:
+    return TrainingError(
+        f"{launch.nodes} machines did not meet at {launch.rendezvous} within"
+        f" {launch.patience:.0f} seconds",
+        hint="give the same command on each of them, and see that the first is reached by that name"
+        " and port from all; `--patience` is how long they wait",
     )
 
 
