@@ -2,7 +2,8 @@
 
 `memory` speaks of anybody's training; this speaks of ours, tensor by tensor: float32 masters,
 gradients and moments, weights to compute with in the run's own type, a loss that never holds all
-logits. With a fused norm, as on a GPU; on a CPU an RMS norm keeps a width more in float32.
+logits. Attention keeps no scores: a fused kernel computes them again. What a CPU keeps beside all
+that is counted apart.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ FLOAT = 4
 MOMENTS = {"adamw": 2, "muon": 1}
 # Logits at a time, as `train.objectives` cuts them: their softmax, its slope, a product.
 CHUNK_BYTES = 3 * 16 * 2**20
+# Rows up to this many tokens that a CPU computes in bfloat16 keep scores, as `model.attention` has
+# it, of so many queries at a time with all keys up to theirs.
+LONGEST_PLAIN, BLOCK = 512, 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,8 @@ class Ranks:
     `ddp` holds the model whole on each rank (also on a single one), `fsdp` in rows over all,
     `hsdp` in rows over the `each` ranks of a machine. With `offload` rows live on the host. So
     many ranks as there are `slices` share a row of tokens, a slice of its time each; so many as
-    there are `parts` hold some heads and some of the inner width each, and rows of that.
+    there are `parts` hold some heads and some of the inner width each, and rows of that. Ranks are
+    GPUs, or where `on_cpu` processes of a CPU.
     """
 
     world_size: int = 1
@@ -37,6 +42,7 @@ class Ranks:
     offload: bool = False
     slices: int = 1
     parts: int = 1
+    on_cpu: bool = False
 
     def __post_init__(self) -> None:
         least = min(self.world_size, self.each, self.slices, self.parts)
@@ -124,7 +130,7 @@ def rank_memory(
     tokens = micro_rows * shape.context // ranks.slices
     return RankMemory(
         **states,
-        activations=tokens * each * _kept(shape, recompute, each, ranks.slices),
+        activations=tokens * each * _kept(shape, ranks, recompute, each),
         buffers=_buffers(shape, ranks, each, tokens),
         step=0.0 if ranks.offload else _step(shape, ranks, each, held, is_muon=bool(muon)),
         host=host,
@@ -150,11 +156,32 @@ def layer_values(shape: Shape, slices: int = 1) -> float:
     return kept + (4 if shape.activation in GATED else 2) * shape.mlp_width
 
 
-def _kept(shape: Shape, recompute: Recompute, each: int, slices: int) -> float:
+def cpu_values(shape: Shape, each: int, slices: int = 1) -> float:
+    """Numbers of `each` so many bytes that a block on a CPU keeps of a token beside those.
+
+    No norm is fused there. Attention keeps the mask of a row, which is thought to hold several
+    documents, or where it is plain products the shares of all keys.
+    """
+    wide, kv, _ = shape.qkv_widths
+    normed = 2 * shape.width if shape.norm == "rms" else 0
+    if each == FLOAT:
+        return normed + slices * shape.context
+    # What was normalised before the gain, and in float32 what came.
+    kept = 3 * normed + 2 * (wide + kv) * shape.qk_norm
+    if shape.context > LONGEST_PLAIN:
+        return kept + slices * shape.context
+    # Products copy what lies in the fused projection still: values, and what was not turned.
+    copied = kv + (wide + kv) * (shape.position != "rope")
+    return kept + copied + shape.num_heads * (shape.context + BLOCK) / 2
+
+
+def _kept(shape: Shape, ranks: Ranks, recompute: Recompute, each: int) -> float:
     """Numbers kept a token: of all blocks, and of the widest point of the way back."""
     wide, kv, _ = shape.qkv_widths
     inner = 2 * shape.mlp_width if shape.activation in GATED else shape.mlp_width
-    whole = layer_values(shape, slices)
+    whole = layer_values(shape, ranks.slices)
+    if ranks.on_cpu:
+        whole += cpu_values(shape, each, ranks.slices)
     # Around the blocks: the stream, the last norm's result and its gradient.
     around = 3 * shape.width + 2 * inner + shape.width
     statistics = FLOAT * (shape.num_heads + 4) / each

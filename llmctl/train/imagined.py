@@ -5,7 +5,7 @@ that is really laid out, without memory, over ranks that nobody is.
 """
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -14,6 +14,7 @@ from llmctl.model.transformer import Transformer
 from llmctl.registry import load
 from llmctl.shapes import Shape
 from llmctl.train.distributed.world import World
+from llmctl.train.layout import Kind
 from llmctl.train.machine import Machine, memory_bytes
 from llmctl.train.masters import Masters
 from llmctl.train.pretraining import Job, Settings
@@ -25,26 +26,25 @@ USUAL_BYTES = 80e9
 
 def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> dict[str, Any]:
     """Layout with its reason, bytes by component and collectives of a step, by name."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    has_gpu = device.type == "cuda"
-    room = memory_bytes(device, world) if has_gpu else USUAL_BYTES
     is_cpu = settings.device == "cpu"
+    device = torch.device("cpu" if is_cpu else "cuda")
+    is_here = is_cpu or torch.cuda.is_available()
+    room = memory_bytes(device, world) if is_here else USUAL_BYTES
     is_wide = settings.precision in ("tf32", "float32") or is_cpu
     dtype = torch.float32 if is_wide else torch.bfloat16
     job = Job(
         shape=shape,
         recipe=recipe,
         settings=settings,
-        machine=Machine(torch.device("cpu"), dtype, ceiling=1.0),
+        machine=Machine(device, dtype, ceiling=1.0),
         world=world,
     )
     layout = job.layout(room)
-    kind = "ddp" if layout.kind == "alone" else layout.kind
     rows = -(-recipe.rows // world.teams)
     micro = min(rows, settings.micro_rows or rows)
-    while micro > 1 and settings.micro_rows is None and job.memory(kind, micro).total > room:
+    while micro > 1 and settings.micro_rows is None and job.memory(layout.kind, micro).total > room:
         micro = micro // 2
-    need = job.memory(kind, micro)
+    need = job.memory(layout.kind, micro)
     plan: dict[str, Any] = {
         "processes": world.size,
         "layout": layout.kind,
@@ -55,7 +55,7 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
         "fits": need.total <= room,
     }
     if need.total > room:
-        plan |= _hint(job, kind, room)
+        plan |= _hint(job, layout.kind, room)
     micro_batches = -(-rows // micro)
     if not layout.is_sharded:
         held = shape.part(world.parts).parameters
@@ -95,7 +95,7 @@ def _sent(job: Job, micro_batches: int) -> dict[str, int]:
     return sent
 
 
-def _hint(job: Job, kind: Literal["ddp", "fsdp", "hsdp"], room: float) -> dict[str, str]:
+def _hint(job: Job, kind: Kind, room: float) -> dict[str, str]:
     """What would make a row fit that does not: the fewest ranks that could share it."""
     parts, context = job.world.parts, job.recipe.context
     shape = job.shape.part(parts)

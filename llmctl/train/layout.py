@@ -21,6 +21,7 @@ from llmctl.train.reduction import AllReduce, Alone, Pairwise, Parted, Reduction
 from llmctl.train.spread import Spread
 
 Parallel = Literal["auto", "ddp", "fsdp", "hsdp"]
+Kind = Literal["alone", "ddp", "fsdp", "hsdp"]
 # The float32 weights to begin with, of a model of one shape: whole, by name, one after the other.
 Weights = Callable[[Transformer], Iterable[tuple[str, Tensor]]]
 # What of a device a run may be thought to need: allocators and contexts take some, too.
@@ -36,7 +37,7 @@ class Layout:
     ranks.
     """
 
-    kind: Literal["alone", "ddp", "fsdp", "hsdp"]
+    kind: Kind
     why: str = ""
     deterministic: bool = False
     offload: bool = False
@@ -63,7 +64,7 @@ class Laid(NamedTuple):
 def choose(
     wish: Parallel,
     world: World,
-    need: Callable[[Literal["ddp", "fsdp", "hsdp"]], float],
+    need: Callable[[Kind], float],
     *,
     device_bytes: float,
     deterministic: bool = False,

@@ -30,7 +30,7 @@ from llmctl.train.checkpoint import ModelForm
 from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.evaluation import DomainScore, DomainScores, score
 from llmctl.train.foresight import foreseeing
-from llmctl.train.layout import Laid, Layout, Parallel, choose, lay
+from llmctl.train.layout import Kind, Laid, Layout, Parallel, choose, lay
 from llmctl.train.machine import Machine, memory_bytes
 from llmctl.train.meter import Meter, Minutes
 from llmctl.train.objectives import Objective, next_token
@@ -107,10 +107,10 @@ class Job:
     base: Path | None = None
     world: World = ALONE
 
-    def memory(self, parallel: Literal["ddp", "fsdp", "hsdp"], micro_rows: int = 1) -> RankMemory:
+    def memory(self, kind: Kind, micro_rows: int = 1) -> RankMemory:
         """What a rank would have to hold at least, were the model laid out so."""
         world, settings = self.world, self.settings
-        each = world.local_size
+        parallel, each = "ddp" if kind == "alone" else kind, world.local_size
         return rank_memory(
             replace(self.shape, context=self.recipe.context),
             Ranks(
@@ -120,6 +120,7 @@ class Job:
                 offload=settings.cpu_offload and parallel != "ddp",
                 slices=world.slices,
                 parts=world.parts,
+                on_cpu=self.machine.device.type == "cpu",
             ),
             precision="bf16" if self.machine.dtype == torch.bfloat16 else "float32",
             optimizer=self.recipe.optimizer,
@@ -132,7 +133,7 @@ class Job:
         return choose(
             self.settings.parallel,
             self.world,
-            lambda parallel: self.memory(parallel).total,
+            lambda kind: self.memory(kind).total,
             device_bytes=device_bytes,
             deterministic=self.settings.deterministic,
             offload=self.settings.cpu_offload,
@@ -255,7 +256,7 @@ class Pretraining:
 
     def _trainer(self, laid: Laid) -> Trainer:
         job = self.job
-        shape, recipe, settings, dtype = job.shape, job.recipe, job.settings, job.machine.dtype
+        recipe, settings, dtype = job.recipe, job.settings, job.machine.dtype
         model, masters, reduce, spread = laid
         build = look_up(OPTIMIZERS, recipe.optimizer, kind="optimizer", group="optimizers")
         trainer = Trainer(
@@ -278,8 +279,17 @@ class Pretraining:
             ),
         )
         if settings.micro_rows is None:
-            fitting_rows(trainer, shape, self.batches.batch(0))
+            need = functools.partial(job.memory, self.layout.kind)
+            fitting_rows(trainer, self.batches.batch(0), need, hint=self._smaller())
         return trainer
+
+    def _smaller(self) -> str:
+        """What would take less memory."""
+        again = "" if self.job.settings.recompute == "full" else "`--recompute full`, "
+        return (
+            f"choose {again}a smaller `--context` or a smaller model, or let several devices share"
+            " a row: `--context-parallel`"
+        )
 
     def _objective(self) -> Objective:
         world = self.job.world

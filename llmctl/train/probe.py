@@ -2,21 +2,21 @@
 
 import logging
 import resource
-from dataclasses import replace
+from collections.abc import Callable
 
 import psutil
 import torch
 
+from llmctl.costs.ranks import RankMemory
 from llmctl.errors import TrainingError
-from llmctl.shapes import Shape
 from llmctl.train.distributed.world import World
 from llmctl.train.feed import StepBatch
 from llmctl.train.trainer import Trainer
 
 # Rows beyond this many tokens at once bring no speed on a CPU; a GPU is filled as far as it fits.
 CPU_TOKENS, GPU_TOKENS = 16_384, 131_072
-# The optimizer's state and what an allocator cannot use again take some of what is free now.
-HEADROOM = 0.2
+# What an allocator cannot use again takes some of what is free now.
+HEADROOM = 0.1
 logger = logging.getLogger(__name__)
 
 
@@ -26,39 +26,37 @@ def first_guess(rows: int, context: int, device: torch.device) -> int:
     return max(1, min(rows, tokens // context))
 
 
-def fitting_rows(trainer: Trainer, shape: Shape, longest: StepBatch) -> int:
+def fitting_rows(
+    trainer: Trainer, longest: StepBatch, memory: Callable[[int], RankMemory], *, hint: str
+) -> int:
     """The micro-batch that fits, halving from the trainer's; the global batch stays as it is.
 
-    Runs one forward and backward of the longest batch unless it is sure to fit. TrainingError
-    where one row is too much.
+    `memory` says what a rank takes to train on so many of the longest rows; its parameters are
+    there already. Runs one forward and backward of the longest batch unless it is sure to fit.
+    TrainingError with the hint where one row is too much.
     """
-    shape = replace(shape, context=longest.tokens // longest.rows)
     while True:
         rows = trainer.micro_rows
         free = trainer.world.least(int(_free_bytes(trainer.device, trainer.world)))
-        need = activation_bytes(shape, rows) / trainer.world.slices
-        if need < free / 4 or (need < free and _all_fit(trainer, longest, int(HEADROOM * free))):
+        estimate = memory(rows)
+        need, spare = estimate.total - estimate.parameters, estimate.optimizer + HEADROOM * free
+        if need < free / 4 or (need < free and _all_fit(trainer, longest, int(spare))):
             return rows
         if rows == 1:
             raise TrainingError(
-                f"one row of {shape.context:,} tokens does not fit into {free / 1e9:.1f} GB",
-                hint="choose a smaller model or `--context`, or let several devices share it:"
-                " `--context-parallel`",
+                f"one row of {longest.tokens // longest.rows:,} tokens does not fit into"
+                f" {free / 1e9:.1f} GB",
+                hint=hint,
             )
         trainer.micro_rows = rows // 2
         logger.warning("%d rows do not fit into memory; trying %d", rows, trainer.micro_rows)
 
 
-def activation_bytes(shape: Shape, rows: int) -> float:
-    """Roughly what the backward pass keeps, after Korthikanti et al. 2022 (arXiv 2205.05198)."""
-    tokens = rows * shape.context
-    attention = shape.num_heads * shape.context * 2
-    return 4.0 * tokens * shape.num_layers * (17 * shape.width + attention)
-
-
 def _free_bytes(device: torch.device, world: World) -> float:
     """What is free on this rank's device; of the host's memory, this rank's part."""
     if device.type == "cuda":
+        # What a step that did not fit has left behind is torch's still.
+        torch.cuda.empty_cache()
         return float(torch.cuda.mem_get_info(device)[0])
     free = float(psutil.virtual_memory().available) / world.local_size
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)

@@ -6,12 +6,14 @@ holds what is trained alone; the best of all scores, one an epoch, is what stays
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from safetensors.torch import load_file, save_file
 
+from llmctl.costs.ranks import RankMemory, Ranks, rank_memory
 from llmctl.registry import look_up
 from llmctl.train.checkpoint import ModelForm
 from llmctl.train.feed import Batches, StepBatch
@@ -28,6 +30,7 @@ from llmctl.train.spread import Spread
 from llmctl.train.trainer import Plan, StepFacts, Trainer
 
 TRAINED = "trained.safetensors"
+SMALLER = "choose a smaller base model, `--method lora`, or shorter texts"
 
 
 class EpochBatches(Batches, Protocol):
@@ -98,7 +101,7 @@ class Tuning:
             optimizers=build(masters.masters, rates, machine.dtype, Spread()),
             plan=self._plan(),
         )
-        fitting_rows(self.trainer, model.shape, batches.longest())
+        fitting_rows(self.trainer, batches.longest(), self._memory, hint=SMALLER)
 
     @property
     def trained_parameters(self) -> int:
@@ -132,6 +135,19 @@ class Tuning:
         )
         run.resume()
         return run
+
+    def _memory(self, rows: int) -> RankMemory:
+        """What so many of the longest rows take: of what is frozen there are no gradients."""
+        longest = self.batches.longest()
+        need = rank_memory(
+            replace(self.model.shape, context=longest.tokens // longest.rows),
+            Ranks(on_cpu=self.machine.device.type == "cpu"),
+            precision="bf16" if self.machine.dtype == torch.bfloat16 else "float32",
+            optimizer="muon" if self.dose.optimizer == "muon" else "adamw",
+            micro_rows=rows,
+        )
+        share = self.trained_parameters / self.model.shape.parameters
+        return need._replace(gradients=share * need.gradients, optimizer=share * need.optimizer)
 
     def _plan(self) -> Plan:
         dose, per_epoch = self.dose, self.batches.steps_per_epoch

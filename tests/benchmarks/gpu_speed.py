@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import torch
 
+from llmctl.costs.ranks import RankMemory, rank_memory
 from llmctl.data.batches import Batch
 from llmctl.model.float8 import compute_in_float8
 from llmctl.registry import look_up
@@ -125,9 +126,16 @@ def ours(variant: str, shape: Shape, rows: int, device: torch.device, steps: int
     if variant == "fp8":
         check_precision(device.type, "fp8")
     batches = Drawn(shape, rows, variant == "documents")
+    optimizer = "muon" if variant == "muon" else "adamw"
+
+    def need(rows: int) -> RankMemory:
+        return rank_memory(shape, optimizer=optimizer, micro_rows=rows)
+
     with joined(ALONE, device=device, patience=60.0, in_rows=variant == "fsdp"):
         trainer = made(variant, batches, device)
-        trainer.micro_rows = fitting_rows(trainer, shape, batches.batch(0))
+        trainer.micro_rows = fitting_rows(
+            trainer, batches.batch(0), need, hint="leave the shape out: `--shapes`"
+        )
         trainer.compile()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)

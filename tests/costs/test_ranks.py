@@ -7,7 +7,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from llmctl.costs.memory import Layout, memory
 from llmctl.costs.network import from_shape
-from llmctl.costs.ranks import FLOAT, Ranks, layer_values, rank_memory
+from llmctl.costs.ranks import FLOAT, Ranks, cpu_values, layer_values, rank_memory
 from llmctl.data.batches import Batch
 from llmctl.errors import ConfigError
 from llmctl.model.attention import Slices
@@ -30,7 +30,7 @@ def nobody() -> Iterator[World]:
 
 
 def kept_bytes(model: Transformer, slices: Slices | None = None) -> int:
-    """What autograd keeps of a row between forward and backward, weights left out."""
+    """What autograd keeps of two rows of documents until the backward pass, weights left out."""
     known = {one.untyped_storage().data_ptr() for one in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -39,25 +39,33 @@ def kept_bytes(model: Transformer, slices: Slices | None = None) -> int:
             kept[value.untyped_storage().data_ptr()] = value
         return value
 
-    ids = torch.arange(CONTEXT + 1).remainder(model.shape.vocab_size)[None]
+    context = model.shape.context
+    ids = torch.arange(context + 1).remainder(model.shape.vocab_size).expand(2, -1)
+    segments = (torch.arange(context) // 300).expand(2, -1)
+    batch = Batch(ids[:, :-1], ids[:, 1:], segments, 2 * context)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        next_token(model, Batch(ids[:, :-1], ids[:, 1:], None, CONTEXT), slices)
+        next_token(model, batch, slices)
     return sum(one.untyped_storage().nbytes() for one in kept.values())
 
 
-def small_shape(family: str, layers: int) -> Shape:
-    return shape_of(Size(layers, 128, 32, CONTEXT), vocab_size=256, family=family)
+def small_shape(family: str, layers: int, context: int = CONTEXT) -> Shape:
+    return shape_of(Size(layers, 128, 32, context), vocab_size=256, family=family)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
-def test_a_layer_keeps_what_autograd_keeps(family: str):
-    two, four = (kept_bytes(fresh(small_shape(family, depth), 0)) for depth in (2, 4))
-    shape = small_shape(family, 2)
-    measured = (four - two) / 2 / CONTEXT / FLOAT
+@pytest.mark.parametrize(
+    ("dtype", "context"),
+    [(torch.float32, CONTEXT), (torch.bfloat16, CONTEXT), (torch.bfloat16, 512)],
+)
+def test_a_layer_keeps_what_autograd_keeps(family: str, dtype: torch.dtype, context: int):
+    two, four = (
+        kept_bytes(fresh(small_shape(family, depth, context), 0).to(dtype)) for depth in (2, 4)
+    )
+    shape = small_shape(family, 2, context)
+    measured = (four - two) / 2 / (2 * context) / dtype.itemsize
 
-    # On a CPU an RMS norm is not fused, and keeps what it gave before the gain as well.
-    unfused = 2 * shape.width if shape.norm == "rms" else 0
-    assert measured == pytest.approx(layer_values(shape) + unfused, rel=0.01)
+    expected = layer_values(shape) + cpu_values(shape, dtype.itemsize)
+    assert measured == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
@@ -65,10 +73,10 @@ def test_a_layer_of_a_slice_keeps_what_autograd_keeps(nobody: World, family: str
     team = Team(nobody, torch.device("cpu"))
     two, four = (kept_bytes(fresh(small_shape(family, depth), 0), team) for depth in (2, 4))
     shape = small_shape(family, 2)
-    measured = (four - two) / 2 / (CONTEXT / 2) / FLOAT
+    measured = (four - two) / 2 / CONTEXT / FLOAT
 
-    unfused = 2 * shape.width if shape.norm == "rms" else 0
-    assert measured == pytest.approx(layer_values(shape, slices=2) + unfused, rel=0.01)
+    expected = layer_values(shape, slices=2) + cpu_values(shape, FLOAT, slices=2)
+    assert measured == pytest.approx(expected, rel=0.01)
 
 
 def test_ranks_that_share_a_row_divide_what_it_keeps():

@@ -1,28 +1,36 @@
 """The loop: what a step does, whatever the micro-batch, and what it does when things go wrong."""
 
+import contextlib
+import functools
 import json
 import math
 import resource
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
 
+from llmctl.cli.main import main
+from llmctl.costs.ranks import RankMemory, Ranks, rank_memory
 from llmctl.data.batches import IGNORED, Batch
 from llmctl.errors import TrainingError
 from llmctl.model.transformer import Transformer, fresh
-from llmctl.shapes import named_shape
+from llmctl.shapes import Shape, named_shape
 from llmctl.train.masters import Masters
 from llmctl.train.objectives import Objective, next_token
 from llmctl.train.optimizers.muon import muon
+from llmctl.train.probe import fitting_rows
 from llmctl.train.recipe import Rates
 from llmctl.train.schedule import Schedule
 from llmctl.train.spread import Spread
 from llmctl.train.trainer import Hooks, Plan, StepFacts, Trainer
+from llmctl.workspace import Workspace
 
 SHAPE = named_shape("nano", vocab_size=64, num_layers=2, width=32, num_heads=2, context=16)
 RATES = Rates(matrix=0.02, embedding=0.01, head=0.01, vector=0.003, weight_decay=0.0)
@@ -151,9 +159,55 @@ def test_documents_in_one_row_learn_as_documents_apart() -> None:
     torch.testing.assert_close(next_token(model, packed), next_token(model, apart))
 
 
+@contextlib.contextmanager
+def room(size: int) -> Iterator[None]:
+    """So many bytes more than this process has, and no more."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="needs a limit on memory")
+def test_a_long_row_is_not_refused_for_scores_that_attention_never_keeps() -> None:
+    shape = replace(SHAPE, num_heads=16, num_kv_heads=16, head_width=4, context=8192)
+    row = torch.zeros(1, shape.context, dtype=torch.long)
+    longest = Batch(row, row, None, shape.context)
+    scores = 4 * shape.num_layers * shape.num_heads * shape.context**2
+
+    with room(scores // 2):
+        rows = fitting_rows(trainer(micro_rows=1), longest, functools.partial(need, shape), hint="")
+
+    assert rows == 1
+
+
+def need(shape: Shape, rows: int) -> RankMemory:
+    on_cpu = Ranks(on_cpu=True)
+    return rank_memory(shape, on_cpu, precision="float32", optimizer="muon", micro_rows=rows)
+
+
+def test_one_row_too_long_is_refused_with_what_would_take_less(
+    tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ["--workspace", str(tiny_workspace.root), "--name", "too-long", "--json"]
+    small = ["--layers", "1", "--width", "32", "--heads", "2", "--batch", "1", "--steps", "1"]
+
+    code = main(["pretrain", *small, "--context", "1000000", "--device", "cpu", *here])
+
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert code == 6
+    assert "one row of 1,000,000 tokens does not fit" in error["message"]
+    assert "`--recompute full`, a smaller `--context`" in error["hint"]
+    assert "`--context-parallel`" in error["hint"]
+
+
 NARROW = """
     import json, resource, sys
     import psutil, torch
+    from llmctl.costs.ranks import Ranks, rank_memory
     from llmctl.data.batches import Batch
     from llmctl.model.transformer import fresh
     from llmctl.shapes import named_shape
@@ -189,7 +243,14 @@ NARROW = """
     if room:
         used = psutil.Process().memory_info().vms
         resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
-    rows = fitting_rows(trainer, shape, trainer.feed.batches.batch(0))
+    rows = fitting_rows(
+        trainer,
+        trainer.feed.batches.batch(0),
+        lambda rows: rank_memory(
+            shape, Ranks(on_cpu=True), precision="float32", optimizer="adamw", micro_rows=rows
+        ),
+        hint="",
+    )
     print(json.dumps([rows, trainer.step().loss]))
 """
 
