@@ -9,14 +9,14 @@ import functools
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
     create_selective_checkpoint_contexts,
 )
 
-from llmctl.model.transformer import Transformer
+from llmctl.model.transformer import Transformer, View
 
 Recompute = Literal["none", "selective", "full"]
 _ATEN = torch.ops.aten
@@ -46,8 +46,16 @@ def _wrap(block: nn.Module, how: Recompute) -> None:
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
     if how == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _policy)
-    # In place of a wrapper around the module: the names of parameters stay what they are.
-    block.forward = functools.partial(checkpoint, block.forward, **options)
+    inner = block.forward
+
+    # In place of a wrapper around the module: the names of parameters stay what they are. A plain
+    # function, because torch's compiler looks into those: of a partial `checkpoint` would be the
+    # first frame that it sees, which it skips with all that is in it.
+    def forward(x_BTD: Tensor, view: View) -> Tensor:
+        found: Tensor = checkpoint(inner, x_BTD, view, **options)
+        return found
+
+    block.forward = forward
 
 
 def _policy(_context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:

@@ -1,12 +1,14 @@
 """What `--compile on` computes: the gradients of the model as it was written."""
 
 import shutil
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from llmctl.model.transformer import fresh
 from llmctl.shapes import named_shape
+from llmctl.train.recompute import Recompute, recompute
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler"
@@ -40,3 +42,22 @@ def test_compiled_blocks_have_the_gradients_of_the_blocks_as_written() -> None:
         compiled = found[1][name]
         assert compiled.isfinite().all(), name
         assert (compiled - written).norm() < 0.02 * written.norm(), name
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of itself as it compiles
+@pytest.mark.parametrize("how", ["none", "selective", "full"])
+def test_blocks_that_compute_again_are_compiled_all_the_same(how: Recompute) -> None:
+    shape = named_shape("nano", vocab_size=64, num_layers=1, width=32, num_heads=2, context=16)
+    model = fresh(shape, 0)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    recompute(model, how)
+    model.blocks[0].compile(dynamic=False, backend=backend)
+    model(torch.zeros(1, 16, dtype=torch.long)).sum().backward()
+    torch.compiler.reset()
+
+    assert len(graphs) == 1
