@@ -165,11 +165,11 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     devices.check_teams(
         shape,
         _context(config, shape),
-        ranks=devices.total if world.is_alone else world.size,
+        ranks=_ranks(config, world),
         here=devices.here if world.is_alone else world.local_size,
     )
     if config.dry_run:
-        return _plan(config, reading, shape, name)
+        return _plan(_as_begun(config, workspace, name), reading, shape, name)
     settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
     made = None
     if not config.force:
@@ -472,7 +472,13 @@ def _context(config: Pretrain, shape: Any) -> int:
     return min(config.context or shape.context, shape.context)
 
 
+def _ranks(config: Pretrain, world: World) -> int:
+    """How many processes train: those that there are, or that this one will start."""
+    return config.devices.total if world.is_alone else world.size
+
+
 def _recipe(config: Pretrain, shape: Any, reading: _Reading, rate: float) -> Any:
+    from llmctl.train.distributed.world import here
     from llmctl.train.recipe import Budget, can_foresee, derive
 
     if config.init == "bigram" and not can_foresee(shape):
@@ -481,11 +487,13 @@ def _recipe(config: Pretrain, shape: Any, reading: _Reading, rate: float) -> Any
             hint="leave it out, or choose `--family qwen3` without `--tied-head`",
         )
 
+    team = config.devices.context_parallel * config.devices.tp
     budget = Budget(
         tokens=config.tokens,
         steps=config.steps,
         seconds=None if config.minutes is None else 60 * config.minutes,
         tokens_per_second=rate,
+        teams=max(1, _ranks(config, here()) // team),
     )
     recipe = derive(
         replace(shape, context=_context(config, shape)),
@@ -592,7 +600,7 @@ def _open(
         config.device, config.precision, deterministic=config.deterministic, width=shape.width,
         world=world,
     )  # fmt: skip
-    rows = world.told_by_first(_rows(config, draft, earlier))
+    rows = world.told_by_first(_rows(config, draft.path, earlier))
     recipe = _recipe(
         replace(config, batch=rows),
         shape,
@@ -639,12 +647,20 @@ def _open(
     return training
 
 
-def _rows(config: Pretrain, draft: Draft, earlier: Artifact | None) -> int | None:
+def _rows(config: Pretrain, draft: Path, earlier: Artifact | None) -> int | None:
     """The rows of a step: what an attempt or a shorter run began with stays."""
-    frozen = draft.path / RECIPE
+    frozen = draft / RECIPE
     if frozen.exists():
         return int(json.loads(frozen.read_bytes())["batch"])
     return config.batch or (earlier.facts["rows"] if earlier else None)
+
+
+def _as_begun(config: Pretrain, workspace: Workspace, name: str) -> Pretrain:
+    """With the rows that the run would take, were it no dry one."""
+    if config.force:
+        return config
+    draft = workspace.draft_path("model", name)
+    return replace(config, batch=_rows(config, draft, _earlier(workspace, name)))
 
 
 def _seconds_to_save(shape: Any) -> float:

@@ -4,6 +4,8 @@ For `--dry-run`: the layout that training would choose, the estimate of memory b
 that is really laid out, without memory, over ranks that nobody is.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -40,8 +42,7 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
         world=world,
     )
     layout = job.layout(room)
-    rows = -(-recipe.rows // world.teams)
-    micro = min(rows, settings.micro_rows or rows)
+    micro = job.micro_rows
     while micro > 1 and settings.micro_rows is None and job.memory(layout.kind, micro).total > room:
         micro = micro // 2
     need = job.memory(layout.kind, micro)
@@ -56,7 +57,7 @@ def imagine(shape: Shape, recipe: Recipe, settings: Settings, world: World) -> d
     }
     if need.total > room:
         plan |= _hint(job, layout.kind, room)
-    micro_batches = -(-rows // micro)
+    micro_batches = math.ceil(recipe.rows / world.teams / micro)
     if not layout.is_sharded:
         held = shape.part(world.parts).parameters
         sent = _sent(job, micro_batches)
@@ -96,17 +97,29 @@ def _sent(job: Job, micro_batches: int) -> dict[str, int]:
 
 
 def _hint(job: Job, kind: Kind, room: float) -> dict[str, str]:
-    """What would make a row fit that does not: the fewest ranks that could share it."""
-    parts, context = job.world.parts, job.recipe.context
-    shape = job.shape.part(parts)
-    for slices in range(job.world.slices + 1, job.world.size + 1):
-        if unshared(slices, job.world.size // parts, shape, context):
-            continue
-        need = replace(job, world=replace(job.world, slices=slices)).memory(kind).total
+    """What would make a row fit that does not."""
+    for flags, other in _remedies(job):
+        need = other.memory(kind).total
         if need <= room:
-            told = f"a row of {context:,} tokens fits with `--context-parallel {slices}`"
+            told = f"a row of {job.recipe.context:,} tokens fits with {flags}"
             return {"hint": f"{told}: {need / 1e9:.3g} GB"}
     return {}
+
+
+def _remedies(job: Job) -> Iterator[tuple[str, Job]]:
+    """A job that takes less memory, as flags and as it would be, what costs least first.
+
+    To compute more again needs no other rank; of those that share a row, the fewer the better.
+    """
+    again = replace(job, settings=replace(job.settings, recompute="full"))
+    yield "`--recompute full`", again
+    world, context = job.world, job.recipe.context
+    shape = job.shape.part(world.parts)
+    for others, one in (("", job), ("`--recompute full` and ", again)):
+        for slices in range(world.slices + 1, world.size + 1):
+            if not unshared(slices, world.size // world.parts, shape, context):
+                flags = f"{others}`--context-parallel {slices}`"
+                yield flags, replace(one, world=replace(world, slices=slices))
 
 
 def _shapes(shape: Shape) -> int:

@@ -128,6 +128,31 @@ class Job:
             recompute=settings.recompute,
         )
 
+    @property
+    def micro_rows(self) -> int:
+        """So many rows at once to begin with; ConfigError where ranks cannot share a step's."""
+        rows, settings, world = self.recipe.rows, self.settings, self.world
+        teams = world.teams
+        if rows % teams:
+            each = f"teams of {world.team_size} processes" if world.team_size > 1 else "processes"
+            raise ConfigError(
+                f"{rows} rows do not divide over {teams} {each}",
+                hint=f"give `--batch {teams * math.ceil(rows / teams)}`, or let several processes"
+                " share rows: `--context-parallel` or `--tp`",
+            )
+        if settings.micro_rows is not None:
+            return min(settings.micro_rows, rows // teams)
+        if settings.deterministic:
+            parts = math.gcd(rows, FIXED_MICRO_BATCHES)
+            if parts % teams:
+                raise ConfigError(
+                    f"`--deterministic` cuts {rows} rows into {parts}, which do not divide over"
+                    f" {teams} processes",
+                    hint=f"give `--batch {FIXED_MICRO_BATCHES * math.ceil(rows / teams)}`",
+                )
+            return rows // parts
+        return first_guess(rows // teams, self.recipe.context // world.slices, self.machine.device)
+
     def layout(self, device_bytes: float) -> Layout:
         """How the model is to lie over ranks of so much memory each."""
         return choose(
@@ -267,7 +292,7 @@ class Pretraining:
             optimizers=build(masters.masters, recipe.rates, dtype, spread),
             plan=Plan(
                 steps=recipe.steps,
-                micro_rows=self._micro_rows(),
+                micro_rows=job.micro_rows,
                 schedule=recipe.schedule,
                 clip=settings.clip,
                 pairwise=settings.deterministic,
@@ -297,30 +322,6 @@ class Pretraining:
             return next_token
         team: Any = load("llmctl.train.distributed.slices:Team")
         return functools.partial(next_token, slices=team(world, self.job.machine.device))
-
-    def _micro_rows(self) -> int:
-        rows, settings, world = self.job.recipe.rows, self.job.settings, self.job.world
-        teams = world.teams
-        if rows % teams:
-            each = f"teams of {world.team_size} processes" if world.team_size > 1 else "processes"
-            raise ConfigError(
-                f"{rows} rows do not divide over {teams} {each}",
-                hint=f"give `--batch {teams * math.ceil(rows / teams)}`, or let several processes"
-                " share rows: `--context-parallel` or `--tp`",
-            )
-        if settings.micro_rows is not None:
-            return min(settings.micro_rows, rows // teams)
-        if settings.deterministic:
-            parts = math.gcd(rows, FIXED_MICRO_BATCHES)
-            if parts % teams:
-                raise ConfigError(
-                    f"`--deterministic` cuts {rows} rows into {parts}, which do not divide over"
-                    f" {teams} processes",
-                    hint=f"give `--batch {FIXED_MICRO_BATCHES * math.ceil(rows / teams)}`",
-                )
-            return rows // parts
-        context = self.job.recipe.context // world.slices
-        return first_guess(rows // teams, context, self.job.machine.device)
 
     def _fixed_eval(self) -> int | None:
         """Deterministic runs evaluate by the step, not by the clock."""

@@ -45,13 +45,15 @@ class Rates:
 class Budget:
     """How long to train: at most one of the three; none means compute-optimal.
 
-    `tokens_per_second` is a rough guess, used only to choose the batch of a run in seconds.
+    `tokens_per_second` is a rough guess, used only to choose the batch of a run in seconds; a batch
+    that is chosen can be dealt out to so many `teams` of processes.
     """
 
     tokens: int | None = None
     steps: int | None = None
     seconds: float | None = None
     tokens_per_second: float = 0.0
+    teams: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ def derive(
         reasons["tokens"] = f"{CONTINUED_EPOCHS} epochs of the new text"
     total = _total_tokens(shape, budget, text_tokens, reasons)
     if rows is None:
-        rows = _rows(shape.context, total)
+        rows = _rows(shape.context, total, budget.teams)
         reasons["batch"] = f"{rows} rows of {shape.context}: grows with the run's length"
     steps = budget.steps
     if steps is None and budget.seconds is None:
@@ -156,10 +158,10 @@ def _total_tokens(shape: Shape, budget: Budget, text_tokens: int, reasons: dict[
     return most
 
 
-def _rows(context: int, total: float) -> int:
+def _rows(context: int, total: float, teams: int) -> int:
     tokens = BATCH_TOKENS * (max(total, 1) / BATCH_ANCHOR) ** BATCH_POWER
     rows = 2 ** round(math.log2(max(tokens / context, 1)))
-    return max(LEAST_ROWS, rows)
+    return teams * math.ceil(max(LEAST_ROWS, rows) / teams)
 
 
 def _softened(rates: Rates) -> Rates:

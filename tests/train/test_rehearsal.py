@@ -1,6 +1,7 @@
 """A dry run over many ranks that are not here: what each would hold, and how they would talk."""
 
 import json
+import shutil
 
 import pytest
 
@@ -59,21 +60,54 @@ def test_ranks_that_hold_parts_of_matrices_sum_the_stream_and_hold_less(
     assert SHAPE.parameters / 2 < held <= 4 * seen.parameters < 1.02 * held
 
 
-def test_a_row_that_does_not_fit_is_told_how_many_could_share_it(
+def test_a_row_that_does_not_fit_is_told_what_would_make_it_fit(
     tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = ["--workspace", str(tiny_workspace.root), "--name", "long", "--dry-run", "--json"]
     long = ["--size", "xl", "--context", "131072", "--gpus", "64", *here]
 
     plans = []
-    for more in ([], ["--context-parallel", "8"]):
+    again = ["--recompute", "full"]
+    for more in ([], again, ["--context-parallel", "8"], [*again, "--context", "1048576"]):
         assert main(["pretrain", *long, *more]) == 0
         plans.append(json.loads(capsys.readouterr().out)["plan"])
 
-    alone, shared = plans
-    assert not alone["fits"]
-    assert "fits with `--context-parallel" in alone["hint"]
-    assert shared["fits"]
+    alone, *_, longer = plans
+    assert [one["fits"] for one in plans] == [False, True, True, False]
+    assert "fits with `--recompute full`" in alone["hint"]
+    assert "fits with `--context-parallel" in longer["hint"]
+
+
+@pytest.mark.parametrize(("flags", "begun"), [(["--batch", "8"], None), ([], 8)])
+def test_rows_that_processes_cannot_share_are_refused_before_there_is_a_run(
+    tiny_workspace: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    begun: int | None,
+) -> None:
+    here = ["--workspace", str(tiny_workspace.root), "--name", "uneven", "--dry-run", "--json"]
+    draft = tiny_workspace.draft_path("model", "uneven")
+    if begun is not None:
+        draft.mkdir(parents=True)
+        (draft / "recipe.json").write_text(json.dumps({"batch": begun}), encoding="utf-8")
+
+    code = main(["pretrain", "--device", "cpu", "--processes", "3", *flags, *here])
+
+    shutil.rmtree(draft, ignore_errors=True)
+    assert code == 2
+    message = json.loads(capsys.readouterr().out)["error"]["message"]
+    assert message == "8 rows do not divide over 3 processes"
+
+
+@pytest.mark.parametrize(("ranks", "rows"), [("3", 9), ("12", 12), ("16", 16)])
+def test_rows_that_nobody_asked_for_are_so_many_that_processes_can_share_them(
+    tiny_workspace: Workspace, capsys: pytest.CaptureFixture[str], ranks: str, rows: int
+) -> None:
+    here = ["--workspace", str(tiny_workspace.root), "--name", "even", "--dry-run", "--json"]
+
+    assert main(["pretrain", "--device", "cpu", "--processes", ranks, "--steps", "3", *here]) == 0
+
+    assert json.loads(capsys.readouterr().out)["plan"]["rows"] == rows
 
 
 @pytest.mark.slow
