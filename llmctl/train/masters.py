@@ -133,6 +133,11 @@ class Masters:
         for master, place in zip(self.masters, self._places, strict=True):
             master.value.grad = of[id(place.parameter)][place.local]
 
+    def drop_gradients(self) -> None:
+        """Let go of the gradients: those of the next step have room where they were."""
+        for value in self.values:
+            value.grad = None
+
     def publish(self) -> None:
         """Write the masters back into the model."""
         if self._are_copies:

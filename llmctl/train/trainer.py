@@ -231,6 +231,7 @@ class Trainer:
                 group["lr"] = next(rates) * factor
             with record_function(f"{type(optimizer).__name__}.step"):
                 optimizer.step()
+        self.masters.drop_gradients()
         self.masters.publish()
 
     def _count(self, portion: Portion, skipped: bool) -> None:

@@ -149,6 +149,14 @@ def test_ten_steps_in_a_row_that_are_not_finite_end_the_run() -> None:
         run(sick)
 
 
+def test_no_gradient_outlives_its_step() -> None:
+    one = trainer()
+
+    one.step()
+
+    assert all(value.grad is None for value in one.masters.values)
+
+
 def test_documents_in_one_row_learn_as_documents_apart() -> None:
     model = fresh(SHAPE, 0)
     ids = torch.randint(1, 64, (2, 9), generator=torch.Generator().manual_seed(0))
