@@ -175,7 +175,7 @@ def _prepared(
     if place is None:
         return lambda: None
     weights = {name: one.to("cpu", copy=True) for name, one in form.state().items()}
-    optimizer = {name: one.cpu() for name, one in _optimizer_state(trainer).items()}
+    optimizer = {name: one.cpu() for name, one in _optimizer_state(trainer)}
 
     def write() -> None:
         form.write(weights, place)
@@ -233,17 +233,16 @@ def _load_pieces(trainer: Trainer, folder: Path) -> None:
     trainer.masters.publish()
 
 
-def _optimizer_state(trainer: Trainer) -> dict[str, Tensor]:
-    """This rank's part of what the optimizers remember: `<parameter>.<key>`, as parameters lie."""
+def _optimizer_state(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
+    """What the optimizers remember, one after the other: `<parameter>.<key>`, as parameters lie."""
     states = {id(master): state for master, state in _states(trainer)}
     keys = sorted({key for state in states.values() for key in state} - {"step"})
-    found: dict[str, Tensor] = {}
     for key in keys:
         values = trainer.masters.assembled(
             trainer.model, lambda master, key=key: states.get(id(master), {}).get(key)
         )
-        found |= {f"{name}.{key}": value for name, value in values.items()}
-    return found
+        for name, value in values.items():
+            yield f"{name}.{key}", value
 
 
 def _load_optimizer_state(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ each alone.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -147,34 +147,36 @@ class Masters:
     def full_state(self, model: Network) -> Mapping[str, Tensor]:
         """The model's state dict in float32, made of the masters; frozen weights as they are.
 
-        Of a model that lies over several ranks each tensor is gathered when it is asked for, by
-        all of them in the same order.
+        Each tensor is made when it is asked for: of a model that lies over several ranks by all of
+        them, in the same order.
         """
-        if self.is_sharded:
-            return _Gathered(dict(model.named_parameters()), self.split)
-        state = {name: value.detach() for name, value in model.state_dict().items()}
-        if self._are_copies:
-            state |= self.trained_state(model)
-        return state if self.split is None else _Gathered(state, self.split)
+        trained = self.trained_state(model) if self._are_copies else {}
+        state = dict(model.named_parameters()) if self.is_sharded else model.state_dict()
 
-    def trained_state(self, model: Network) -> dict[str, Tensor]:
+        def whole(name: str) -> Tensor:
+            found = trained[name] if name in trained else whole_of(state[name])
+            return found if self.split is None else self.split.whole(name, found)
+
+        return _Made(state, whole)
+
+    def trained_state(self, model: Network) -> Mapping[str, Tensor]:
         """This rank's part of the values of the trained parameters alone, in float32."""
         return self.assembled(model, lambda master: master.value)
 
-    def assembled(self, model: Network, of: Callable[[Master], Tensor | None]) -> dict[str, Tensor]:
-        """A float32 tensor for each trained parameter, new, put together from one a master."""
-        wholes: dict[int, Tensor] = {}
+    def assembled(
+        self, model: Network, of: Callable[[Master], Tensor | None]
+    ) -> Mapping[str, Tensor]:
+        """A float32 tensor for each trained parameter, put together from one a master.
+
+        It is new, and made when it is asked for.
+        """
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        parts: dict[str, list[tuple[_Place, Tensor]]] = {}
         for master, place in zip(self.masters, self._places, strict=True):
             value = of(master)
-            if value is None:
-                continue
-            key = id(place.parameter)
-            if key not in wholes:
-                part = local_part(place.parameter).value
-                wholes[key] = torch.empty_like(part, dtype=torch.float32).detach()
-            wholes[key][place.local] = value
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        return {names[key]: whole for key, whole in wholes.items()}
+            if value is not None:
+                parts.setdefault(names[id(place.parameter)], []).append((place, value))
+        return _Made(parts, lambda name: _put_together(parts[name]))
 
     def taken_apart(
         self, model: Network, state: Mapping[str, Tensor]
@@ -209,22 +211,32 @@ class Masters:
         self.publish()
 
 
-class _Gathered(Mapping[str, Tensor]):
-    """Parameters that lie over the ranks, each put together on all of them when asked for."""
+class _Made(Mapping[str, Tensor]):
+    """Tensors by name, each made when it is asked for: all at once would fill a device."""
 
-    def __init__(self, parts: Mapping[str, Tensor], split: Split | None) -> None:
-        self._parts = parts
-        self._split = split
+    def __init__(self, names: Collection[str], make: Callable[[str], Tensor]) -> None:
+        self._names = names
+        self._make = make
 
     def __getitem__(self, name: str) -> Tensor:
-        found = whole_of(self._parts[name])
-        return found if self._split is None else self._split.whole(name, found)
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._names)
+
+
+def _put_together(parts: Sequence[tuple[_Place, Tensor]]) -> Tensor:
+    """This rank's part of a parameter, in float32, of values of its masters."""
+    part = local_part(parts[0][0].parameter).value
+    whole = torch.empty_like(part, dtype=torch.float32).detach()
+    for place, value in parts:
+        whole[place.local] = value
+    return whole
 
 
 def _common(start: int, count: int, other: int, other_count: int) -> range:

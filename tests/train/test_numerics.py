@@ -1,5 +1,7 @@
 """The arithmetic of training: losses, gradients, masters and schedules are what they say."""
 
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -114,6 +116,18 @@ def test_masters_of_a_bfloat16_model_keep_what_its_type_would_round_away() -> No
     assert model.norm.weight.dtype == torch.bfloat16
     for name, value in state.items():
         torch.testing.assert_close(value, before[name] + 1e-6, atol=0, rtol=0)
+
+
+def test_the_float32_state_of_a_bfloat16_model_is_made_tensor_by_tensor() -> None:
+    model = fresh(SHAPE, 0)
+    masters = Masters(model)
+    model.to(torch.bfloat16)
+    state = masters.full_state(model)
+
+    made = [weakref.ref(value) for value in state.values()]
+
+    assert len(made) == len(state)
+    assert not any(one() is not None for one in made)
 
 
 def test_masters_give_back_the_state_that_they_took() -> None:
