@@ -18,8 +18,8 @@ Parallel = Literal["ddp", "fsdp", "hsdp"]
 FLOAT = 4
 # AdamW keeps two averages, Muon one.
 MOMENTS = {"adamw": 2, "muon": 1}
-# Logits at a time, as `train.objectives` cuts them: their softmax, its slope, a product.
-CHUNK_BYTES = 3 * 16 * 2**20
+# Logits at a time, of at least so many rows, as `train.objectives` cuts them.
+CPU_LOGITS, GPU_LOGITS, LEAST_ROWS = 2**22, 2**28, 128
 # Rows up to this many tokens that a CPU computes in bfloat16 keep scores, as `model.attention` has
 # it, of so many queries at a time with all keys up to theirs.
 LONGEST_PLAIN, BLOCK = 512, 128
@@ -109,7 +109,7 @@ def rank_memory(
     >>> shape = named_shape("175b", vocab_size=50257)
     >>> over = Ranks(world_size=1024, parallel="fsdp")
     >>> round(rank_memory(shape, over, optimizer="adamw", recompute="full").total / 1e9)
-    33
+    35
     """
     ranks = ranks or Ranks()
     shape = shape.part(ranks.parts)
@@ -197,9 +197,12 @@ def _kept(shape: Shape, ranks: Ranks, recompute: Recompute, each: int) -> float:
 def _buffers(shape: Shape, ranks: Ranks, each: int, tokens: float) -> float:
     """The loss, and what is gathered of a model that lies in rows."""
     tables = shape.parameters - shape.num_layers * _layer(shape)
-    # The loss makes the head's gradient in float32, and the logits a chunk at a time.
-    head = FLOAT * shape.vocab_size * shape.width
-    loss = head + min(CHUNK_BYTES, 3 * each * tokens * shape.vocab_size)
+    # The head's gradient in float32; of a chunk its logits and their softmax, and then beside this
+    # what it gives the head.
+    logits = CPU_LOGITS if ranks.on_cpu else GPU_LOGITS
+    rows = min(tokens, max(LEAST_ROWS, logits // shape.vocab_size))
+    numbers = FLOAT * shape.width + each * (rows + max(rows, shape.width))
+    loss = shape.vocab_size * numbers
     if ranks.parallel == "ddp":
         return loss
     # Two blocks whole, at work and to come, and the tables; of one of each its gradient, as it

@@ -5,14 +5,17 @@ import torch
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from llmctl.costs import ranks
 from llmctl.costs.memory import Layout, memory
 from llmctl.costs.network import from_shape
 from llmctl.costs.ranks import FLOAT, Ranks, cpu_values, layer_values, rank_memory
 from llmctl.data.batches import Batch
 from llmctl.errors import ConfigError
+from llmctl.model import attention
 from llmctl.model.attention import Slices
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.shapes import Shape, Size, named_shape, shape_of
+from llmctl.train import objectives
 from llmctl.train.distributed.slices import Team
 from llmctl.train.distributed.world import World
 from llmctl.train.objectives import next_token
@@ -77,6 +80,14 @@ def test_a_layer_of_a_slice_keeps_what_autograd_keeps(nobody: World, family: str
 
     expected = layer_values(shape, slices=2) + cpu_values(shape, FLOAT, slices=2)
     assert measured == pytest.approx(expected, rel=0.01)
+
+
+def test_chunks_of_the_loss_and_rows_of_plain_products_are_those_of_training():
+    assert ranks.LONGEST_PLAIN == attention.LONGEST_PLAIN
+    assert ranks.BLOCK == attention.BLOCK
+    assert ranks.LEAST_ROWS == objectives.LEAST_ROWS
+    assert ranks.CPU_LOGITS == objectives.CPU_LOGITS
+    assert ranks.GPU_LOGITS == objectives.GPU_LOGITS
 
 
 def test_ranks_that_share_a_row_divide_what_it_keeps():

@@ -10,7 +10,7 @@ from llmctl.data.batches import IGNORED
 from llmctl.model.transformer import fresh
 from llmctl.shapes import named_shape
 from llmctl.train.masters import GradientSum, Masters, PairwiseSum, RowSum
-from llmctl.train.objectives import head_cross_entropy
+from llmctl.train.objectives import chunk_rows, head_cross_entropy
 from llmctl.train.optimizers.muon import orthogonalize
 from llmctl.train.schedule import Schedule
 
@@ -21,11 +21,11 @@ def drawn(*size: int) -> torch.Tensor:
     return torch.randn(*size, generator=torch.Generator().manual_seed(sum(size)))
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 10**9])
+@pytest.mark.parametrize("logits", [1, 10**9])
 def test_the_chunked_loss_and_its_gradients_are_those_of_torch(
-    monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+    monkeypatch: pytest.MonkeyPatch, logits: int
 ) -> None:
-    monkeypatch.setattr("llmctl.train.objectives.CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("llmctl.train.objectives.CPU_LOGITS", logits)
     targets = torch.randint(0, 50, (300,), generator=torch.Generator().manual_seed(0))
     targets[::7] = IGNORED
     ours = [drawn(300, 24).requires_grad_(), drawn(50, 24).requires_grad_()]
@@ -40,6 +40,13 @@ def test_the_chunked_loss_and_its_gradients_are_those_of_torch(
     torch.testing.assert_close(loss, right)
     for mine, reference in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad, reference.grad)
+
+
+def test_a_gpu_reads_the_head_for_thousands_of_rows_and_a_cpu_for_what_its_cache_holds() -> None:
+    rows = {name: chunk_rows(50_304, torch.device(name)) for name in ("cpu", "cuda")}
+
+    assert rows["cpu"] == 128
+    assert 4_000 < rows["cuda"] <= 2**30 / (4 * 50_304)
 
 
 @pytest.mark.parametrize("total", [PairwiseSum(), RowSum({})])
