@@ -97,11 +97,11 @@ def chunk_rows(vocab_size: int, device: torch.device) -> int:
 class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, targets_N: Tensor) -> Tensor:
-        needs_gradient = any(ctx.needs_input_grad)
         chunk = chunk_rows(head_VD.shape[0], head_VD.device)
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
-        hidden_gradient = torch.empty_like(hidden_ND) if needs_gradient else None
-        head_gradient = torch.zeros_like(head_VD, dtype=torch.float32) if needs_gradient else None
+        learns_below, learns_head, _ = ctx.needs_input_grad
+        hidden_gradient = torch.empty_like(hidden_ND) if learns_below else None
+        head_gradient = torch.zeros_like(head_VD, dtype=torch.float32) if learns_head else None
         for start in range(0, len(hidden_ND), chunk):
             rows = slice(start, start + chunk)
             hidden_CD = hidden_ND[rows]
@@ -112,23 +112,26 @@ class _HeadCrossEntropy(torch.autograd.Function):
             shares_CV = torch.softmax(hidden_CD @ head_VD.mT, dim=-1)
             right_C1 = shares_CV.gather(1, index_C1).float().clamp(min=LEAST_SHARE)
             total -= (right_C1.log() * counts_C1).sum()
-            if hidden_gradient is None or head_gradient is None:
+            if hidden_gradient is None and head_gradient is None:
                 continue
             slope_CV = shares_CV.scatter_add_(1, index_C1, -torch.ones_like(shares_CV[:, :1]))
-            torch.mm(slope_CV, head_VD, out=hidden_gradient[rows]).mul_(counts_C1)
             # Rows that do not count are nothing on the narrow side: whether there are any would
             # have to be asked of the device.
-            head_gradient += slope_CV.mT @ (hidden_CD * counts_C1)
+            if hidden_gradient is not None:
+                torch.mm(slope_CV, head_VD, out=hidden_gradient[rows]).mul_(counts_C1)
+            if head_gradient is not None:
+                head_gradient += slope_CV.mT @ (hidden_CD * counts_C1)
         ctx.save_for_backward(hidden_gradient, head_gradient)
+        ctx.dtype = head_VD.dtype
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         hidden_gradient, head_gradient = ctx.saved_tensors
         scale = outer[0]
-        return (
-            hidden_gradient.mul_(scale.to(hidden_gradient.dtype)),
-            head_gradient.mul_(scale).to(hidden_gradient.dtype),
-            None,
-        )
+        if hidden_gradient is not None:
+            hidden_gradient.mul_(scale.to(hidden_gradient.dtype))
+        if head_gradient is not None:
+            head_gradient = head_gradient.mul_(scale).to(ctx.dtype)
+        return hidden_gradient, head_gradient, None

@@ -21,6 +21,34 @@ def drawn(*size: int) -> torch.Tensor:
     return torch.randn(*size, generator=torch.Generator().manual_seed(sum(size)))
 
 
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_the_loss_of_what_is_frozen_has_the_gradient_of_the_rest_alone(frozen: int) -> None:
+    targets = torch.arange(30)
+    learning, fixed = ([drawn(30, 8).requires_grad_(), drawn(40, 8).requires_grad_()] for _ in "ab")
+    fixed[frozen].requires_grad_(False)
+
+    for hidden, head in (learning, fixed):
+        head_cross_entropy(hidden, head, targets).backward()
+
+    other = 1 - frozen
+    assert fixed[frozen].grad is None
+    torch.testing.assert_close(fixed[other].grad, learning[other].grad, atol=0, rtol=0)
+
+
+def test_a_frozen_head_costs_no_memory_for_a_gradient() -> None:
+    hidden, head = drawn(4, 64).requires_grad_(), drawn(512, 64)
+    saved: list[torch.Tensor] = []
+
+    def save(one: torch.Tensor) -> torch.Tensor:
+        saved.append(one)
+        return one
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda one: one):
+        head_cross_entropy(hidden, head, torch.arange(4))
+
+    assert [one.shape for one in saved] == [hidden.shape]
+
+
 @pytest.mark.parametrize("logits", [1, 10**9])
 def test_the_chunked_loss_and_its_gradients_are_those_of_torch(
     monkeypatch: pytest.MonkeyPatch, logits: int
