@@ -226,6 +226,10 @@ class Workspace:
         the hub does not give it.
         """
         if reference is not None and _is_model_folder(Path(reference)):
+            folder = Path(reference).resolve()
+            is_own = folder.parent == (self.root / FOLDERS["model"]).resolve()
+            if is_own and self.has("model", folder.name):
+                return self._finished(folder.name, sorts)
             return _folder_source(Path(reference))
         if reference is not None and is_hub_id(reference):
             patterns = [one for one in MODEL_FILES if weights or not one.endswith(".safetensors")]
@@ -237,8 +241,10 @@ class Workspace:
                 f"there is no model in `{reference}`",
                 hint="a model's folder holds a config.json; a hub id is organisation/name",
             )
-        if step:
-            return self._checkpoint(name, step)
+        return self._checkpoint(name, step) if step else self._finished(name, sorts)
+
+    def _finished(self, name: str, sorts: Sequence[str]) -> ModelSource:
+        """A whole model, the newest where no name says which; WorkspaceError for another sort."""
         artifact = self.find("model", name) if name else self.newest("model", sorts=sorts)
         if sorts and artifact.manifest.sort not in sorts:
             raise WorkspaceError(
@@ -287,13 +293,14 @@ class Workspace:
         """The artifact that this very plan has made already, None where it is still to be made.
 
         Another plan under that name is refused, naming the keys that differ; keys in `growing`
-        (a training budget) may differ, and then None is returned.
+        (a training budget) may differ, and then None is returned. ConfigError for a plan that
+        would replace one of its own inputs.
         """
+        plan = _wish(kind, name, config, inputs)
         self._recover(kind, name)
         if not (self.path(kind, name) / MANIFEST).exists():
             return None
         artifact = self.find(kind, name)
-        plan = _plan(kind, name, config, inputs)
         before = _plan(kind, name, artifact.manifest.config, artifact.manifest.inputs)
         changed = differences(before, plan)
         if set(changed) - {f"config.{key}" for key in growing}:
@@ -312,10 +319,11 @@ class Workspace:
     ) -> Iterator[Draft]:
         """Work on an artifact under its lock; a draft of the same plan is taken up again.
 
-        A draft of another plan is refused unless `force`, which begins anew. The draft stays
-        when the block raises, but where it refuses the settings before it made anything.
+        A draft of another plan is refused unless `force`, which begins anew, and a plan that would
+        replace one of its own inputs always. The draft stays when the block raises, but where it
+        refuses the settings before it made anything.
         """
-        plan = _plan(kind, name, config, inputs)
+        plan = _wish(kind, name, config, inputs)
         with self._lock(kind, name):
             draft = Draft(self, plan)
             if draft.resumed:
@@ -363,7 +371,7 @@ class Workspace:
 
         A plain `draft` of the same plan takes up what all of them left.
         """
-        plan = _plan(kind, name, config, inputs)
+        plan = _wish(kind, name, config, inputs)
         path = self.draft_path(kind, name)
         with self._lock(kind, f"{name}.{part}"):
             # Whoever comes first writes the plan; the others wait for it.
@@ -498,6 +506,21 @@ def _plan(
     return json.loads(
         json.dumps({"kind": kind, "name": name, "config": dict(config), "inputs": rows})
     )
+
+
+def _wish(
+    kind: str, name: str, config: Mapping[str, Any], inputs: Iterable[Input]
+) -> dict[str, Any]:
+    """The plan of what is to be made; ConfigError where that would replace what it is made of."""
+    plan = _plan(kind, name, config, inputs)
+    for row in plan["inputs"]:
+        read = "model" if row["kind"] == "checkpoint" else row["kind"]
+        if (read, row["name"].partition("@")[0]) == (kind, name):
+            raise ConfigError(
+                f"{FOLDERS[kind]}/{name} is what is read, and would be replaced by what is made",
+                hint="choose another `--name`",
+            )
+    return plan
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -38,6 +38,14 @@ def test_a_name_is_the_model_of_the_workspace_and_its_input_is_the_artifact(
     assert found == (made.path, made.as_input(), "models/mine")
 
 
+def test_the_folder_of_a_model_of_the_workspace_is_that_model(workspace: Workspace) -> None:
+    made = make(workspace, "mine")
+
+    assert workspace.model_source(str(made.path)) == workspace.model_source("mine")
+    with pytest.raises(WorkspaceError, match="models/mine is a causal-lm"):
+        workspace.model_source(str(made.path), sorts=("classifier",))
+
+
 def test_without_a_reference_the_newest_of_the_first_sort_that_there_is_is_taken(
     workspace: Workspace,
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.manifest import Input
 from llmctl.workspace import Artifact, Workspace
 
 
@@ -114,6 +115,26 @@ def test_a_larger_budget_alone_lets_an_artifact_be_made_on(workspace: Workspace)
     assert longer is None
     with pytest.raises(WorkspaceError, match="seed 0 -> 1"):
         workspace.made("corpus", "notes", config={"steps": 20, "seed": 1}, growing=growing)
+
+
+@pytest.mark.parametrize("read", [("model", "mine"), ("checkpoint", "mine@7")])
+def test_what_is_read_is_never_replaced_by_what_is_made_of_it(
+    workspace: Workspace, read: tuple[str, str]
+) -> None:
+    model = make(workspace, "mine", kind="model")
+    plan: dict[str, Any] = {"config": {}, "inputs": [Input(*read, model.digest)]}
+
+    with pytest.raises(ConfigError, match="models/mine is what is read"):
+        workspace.made("model", "mine", **plan)
+    with (
+        pytest.raises(ConfigError, match="models/mine is what is read") as refusal,
+        workspace.draft("model", "mine", **plan, force=True),
+    ):
+        pass
+
+    assert "--name" in str(refusal.value.hint)
+    assert workspace.find("model", "mine").digest == model.digest
+    assert workspace.drafts() == []
 
 
 def test_an_input_that_has_changed_since_stops_the_step_by_name(workspace: Workspace) -> None:
