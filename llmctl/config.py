@@ -281,6 +281,17 @@ def _parse(leaf: Leaf, parse: Callable[[str], Any], value: Any) -> Any:
     return fit(value, leaf.kind)
 
 
+def refuse_idle(config: Any, *fields: str, because: str, hint: str) -> None:
+    """Raise ConfigError where one of these knobs was given, though it would do nothing."""
+    given = [
+        f"`--{leaf.key.replace('_', '-')}`"
+        for leaf in knobs(config)
+        if leaf.field in fields and getattr(config, leaf.field) != leaf.default
+    ]
+    if given:
+        raise ConfigError(f"{', '.join(given)} would do nothing: {because}", hint=hint)
+
+
 def to_toml(config: Any) -> str:
     """A config, or a dict of plain values such as a manifest holds, as TOML to paste."""
     return toml.dumps(to_dict(config) if dataclasses.is_dataclass(config) else config)

@@ -88,7 +88,7 @@ def classify(workspace: Workspace, file: Path, **knobs: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def classifier(workspace: Workspace, reviews: Path) -> Any:
-    return classify(workspace, reviews, distill=None)
+    return classify(workspace, reviews, distill=None, text_column="review")
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_eval_sets_two_classifiers_side_by_side(
 def test_the_same_command_again_finds_the_model_made(
     classifier: Any, workspace: Workspace, reviews: Path
 ) -> None:
-    again = classify(workspace, reviews, distill=None)
+    again = classify(workspace, reviews, distill=None, text_column="review")
 
     assert again.digest == classifier.digest
 
@@ -288,6 +288,29 @@ def test_text_without_labels_is_sent_to_pretraining(workspace: Workspace, tmp_pa
 def test_nothing_to_learn_from_is_a_clear_refusal(workspace: Workspace) -> None:
     with pytest.raises(ConfigError, match="say which texts to learn from"):
         finetune_classify.run(finetune_classify.FinetuneClassify(), workspace)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"label_column": "mood", "test": Path("a.csv")}, "`--label-column`, `--test` would do"),
+        ({"file": Path("a.csv")}, "a file and `--data` both say"),
+    ],
+)
+def test_what_decides_how_a_file_is_read_is_refused_beside_data_that_is_read_already(
+    given: dict[str, Any], told: str
+) -> None:
+    config = finetune_classify.FinetuneClassify(data="reviews", **given)
+
+    with pytest.raises(ConfigError, match=told):
+        finetune_classify.run(config, Workspace(Path("nowhere")))
+
+
+def test_templates_are_refused_beside_conversations_that_are_made_already() -> None:
+    config = finetune_instruct.FinetuneInstruct(data="words", prompt="{a}", response="{b}")
+
+    with pytest.raises(ConfigError, match="`--prompt`, `--response` would do nothing"):
+        finetune_instruct.run(config, Workspace(Path("nowhere")))
 
 
 @pytest.mark.slow
@@ -430,7 +453,7 @@ def test_the_settings_of_a_specialist_come_back_as_a_file_for_its_command(
 ) -> None:
     show.run(show.Show(artifact=f"models/{classifier.name}", config=True), workspace)
     (tmp_path / "spam.toml").write_text(capsys.readouterr().out)
-    command = f"finetune classify --config {tmp_path / 'spam.toml'} --show-config"
+    command = f"finetune classify --config {tmp_path / 'spam.toml'} --workspace {workspace.root}"
 
     again = subprocess.run(
         [sys.executable, "-m", "llmctl", *command.split()],
@@ -439,8 +462,7 @@ def test_the_settings_of_a_specialist_come_back_as_a_file_for_its_command(
         check=True,
     )
 
-    assert "epochs = 6" in again.stdout
-    assert 'data = "reviews"' in again.stdout
+    assert f"{classifier.label} is already made" in again.stderr
 
 
 def test_a_dry_run_reads_everything_and_makes_nothing(workspace: Workspace, tmp_path: Path) -> None:

@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
+from llmctl.config import (
+    dry_run_knob,
+    force_knob,
+    identity,
+    knob,
+    name_knob,
+    parse_count,
+    refuse_idle,
+)
 from llmctl.console import console
 from llmctl.errors import ConfigError
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Draft, Workspace
 
+# What decides how a file is read: nothing to labelled data that is made.
+READING = ("text_column", "label_column", "test")
 METRICS = "metrics.jsonl"
 PREDICTIONS = "test_predictions.jsonl"
 # In the draft alone: the base that has learnt to write the texts, its facts, and that run.
@@ -80,7 +90,7 @@ class FinetuneClassify:
     rank: int = knob(8, help="Rank of the adapters of `lora`", panel="Training", rare=True)
     alpha: float = knob(16.0, help="Their strength", panel="Training", rare=True)
     dropout: float = knob(0.0, help="Their dropout", panel="Training", rare=True)
-    seed: int = knob(0, help="Of split, head and data order", panel="Training")
+    seed: int = knob(0, help="Of a file's split, head and data order", panel="Training")
     precision: Literal["auto", "bf16", "float32"] = knob(
         "auto", help="What to compute in; auto measures", panel="Machine", rare=True
     )
@@ -108,7 +118,7 @@ def run(config: FinetuneClassify, workspace: Workspace) -> Artifact | dict[str, 
     labeled = _labeled(config, workspace)
     name = config.name or labeled.name
     settings: dict[str, Any] = {
-        "config": identity(config) | {"file": None, "data": labeled.name},
+        "config": identity(config) | dict.fromkeys(("file", *READING)) | {"data": labeled.name},
         "inputs": [labeled.as_input(), base.input],
     }
     made = None if config.force else workspace.made("model", name, **settings)
@@ -126,10 +136,7 @@ def run(config: FinetuneClassify, workspace: Workspace) -> Artifact | dict[str, 
 
 
 def _check(config: FinetuneClassify) -> None:
-    if (config.file is None) == (config.data is None):
-        raise ConfigError(
-            "say which texts to learn from", hint="a file, or `--data NAME` of the workspace"
-        )
+    _check_source(config)
     if config.distill and config.method == "head":
         raise ConfigError(
             "`--distill` makes new texts, and `--method head` reads the given ones once",
@@ -141,6 +148,24 @@ def _check(config: FinetuneClassify) -> None:
             hint="`--method full` goes with it",
         )
     _check_numbers(config)
+
+
+def _check_source(config: FinetuneClassify) -> None:
+    if config.file is None and config.data is None:
+        raise ConfigError(
+            "say which texts to learn from", hint="a file, or `--data NAME` of the workspace"
+        )
+    if config.file is not None and config.data is not None:
+        raise ConfigError(
+            "a file and `--data` both say which texts to learn from", hint="give one of them"
+        )
+    if config.data is not None:
+        refuse_idle(
+            config,
+            *READING,
+            because=f"`--data {config.data}` is read and split already",
+            hint="leave that out, or give the file with it and another `--name`",
+        )
 
 
 def _check_numbers(config: FinetuneClassify) -> None:

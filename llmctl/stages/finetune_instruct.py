@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
+from llmctl.config import (
+    dry_run_knob,
+    force_knob,
+    identity,
+    knob,
+    name_knob,
+    parse_count,
+    refuse_idle,
+)
 from llmctl.console import console
 from llmctl.errors import ConfigError
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Draft, Workspace
 
+# What decides how a file is read: nothing to labelled data that is made.
+READING = ("prompt", "response", "system", "test")
 SAMPLES = "samples.jsonl"
 AFTER, BEFORE = "tuned", "before"
 MOST_SHOWN = 3
@@ -82,7 +92,7 @@ class FinetuneInstruct:
         32, help="Test questions to answer, before and after", panel="Report", rare=True,
         parse=parse_count,
     )  # fmt: skip
-    seed: int = knob(0, help="Of split, adapters and data order", panel="Training")
+    seed: int = knob(0, help="Of a file's split, adapters and data order", panel="Training")
     precision: Literal["auto", "bf16", "float32"] = knob(
         "auto", help="What to compute in; auto measures", panel="Machine", rare=True
     )
@@ -112,7 +122,7 @@ def run(config: FinetuneInstruct, workspace: Workspace) -> Artifact | dict[str, 
     if config.inspect:
         return _inspect(config, labeled, base)
     settings: dict[str, Any] = {
-        "config": identity(config) | {"file": None, "data": labeled.name},
+        "config": identity(config) | dict.fromkeys(("file", *READING)) | {"data": labeled.name},
         "inputs": [labeled.as_input(), base.input],
     }
     made = None if config.force else workspace.made("model", name, **settings)
@@ -132,11 +142,7 @@ def run(config: FinetuneInstruct, workspace: Workspace) -> Artifact | dict[str, 
 
 
 def _check(config: FinetuneInstruct) -> None:
-    if (config.file is None) == (config.data is None):
-        raise ConfigError(
-            "say which conversations to learn from",
-            hint="a file, or `--data NAME` of the workspace",
-        )
+    _check_source(config)
     for key in ("epochs", "learning_rate", "alpha"):
         value = getattr(config, key)
         if value is not None and not 0 < value < float("inf"):
@@ -149,6 +155,26 @@ def _check(config: FinetuneInstruct) -> None:
         raise ConfigError(f"`--dropout {config.dropout}` is no share below 1")
     if config.method == "qlora":
         _check_four_bits(config)
+
+
+def _check_source(config: FinetuneInstruct) -> None:
+    if config.file is None and config.data is None:
+        raise ConfigError(
+            "say which conversations to learn from",
+            hint="a file, or `--data NAME` of the workspace",
+        )
+    if config.file is not None and config.data is not None:
+        raise ConfigError(
+            "a file and `--data` both say which conversations to learn from",
+            hint="give one of them",
+        )
+    if config.data is not None:
+        refuse_idle(
+            config,
+            *READING,
+            because=f"`--data {config.data}` is read and split already",
+            hint="leave that out, or give the file with it and another `--name`",
+        )
 
 
 def _check_four_bits(config: FinetuneInstruct) -> None:
