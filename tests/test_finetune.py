@@ -537,6 +537,17 @@ def test_a_judge_that_cannot_judge_is_refused(
         clean.run(clean.Clean(from_=("topics",), **given), workspace)
 
 
+def test_a_dry_run_refuses_answers_of_which_none_fits(workspace: Workspace, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Count to {n}", "completion": "one " * 200} for n in range(30)]
+    (tmp_path / "long.json").write_text(json.dumps(rows), encoding="utf-8")
+    config = finetune_instruct.FinetuneInstruct(
+        file=tmp_path / "long.json", base="tuning-base", dry_run=True
+    )
+
+    with pytest.raises(DataError, match=r"fits into 128 tokens \(the first: long.json:"):
+        finetune_instruct.run(config, workspace)
+
+
 def test_a_dry_run_tells_the_steps_that_the_run_then_takes(
     assistant: Any, workspace: Workspace, tmp_path: Path
 ) -> None:

@@ -263,6 +263,8 @@ def _plan(config: FinetuneInstruct, workspace: Workspace, base: Any) -> dict[str
     course, _ = _course(config, found, base)
     template = ChatTemplate(Tokenizer.load(base.path))
     fitted = fit(course.train, template, course.context)
+    for side in ("validation", "test"):  # which the run refuses as well, where none fits
+        fit(found.splits[side], template, course.context)
     _say_cuts(fitted)
     batches = batches_of(fitted.rows, course, template)
     epochs = course.dose.epochs

@@ -62,11 +62,6 @@ class Instructing:
         self.template = ChatTemplate(Tokenizer.load(course.base))
         self.model = load_model(course.base, dtype=torch.float32)
         self.fitted = self.fit(course.train)
-        if not self.fitted.rows:
-            raise DataError(
-                f"no conversation fits into {course.context:,} tokens",
-                hint="give a larger `--context`, or a base model that has one",
-            )
         batches = self._batches(self.fitted.rows)
         self._validation = self._batches(self.fit(course.validation).rows)
         if course.method != "full":
@@ -76,7 +71,7 @@ class Instructing:
         self.tuning = Tuning(self.model, next_token, batches, course.dose, machine)
 
     def fit(self, conversations: Sequence[Conversation]) -> Fitted:
-        """Conversations as ids; DataError names rows from which nothing could be learnt."""
+        """Conversations as ids; DataError where none fits, or nothing could be learnt from one."""
         return fit(conversations, self.template, self.course.context)
 
     def start(self, directory: Path) -> Run:
@@ -152,7 +147,7 @@ def fit(conversations: Sequence[Conversation], template: ChatTemplate, context: 
     """Conversations as rows of at most `context` tokens and one: a longer one loses its beginning.
 
     One whose answers would lose something is left out, and named: what is trained is never cut.
-    Raises DataError that names rows from which nothing could be learnt.
+    Raises DataError where none is left, or that names rows from which nothing could be learnt.
     """
     rendered = check_rendering(template, conversations)
     names = [one.id for one in conversations]
@@ -168,4 +163,9 @@ def fit(conversations: Sequence[Conversation], template: ChatTemplate, context: 
         else:
             shortened += 1
             rows.append(Rendered(one.ids[beyond:], one.trained[beyond:], one.end_ids))
+    if not rows:
+        raise DataError(
+            f"no conversation fits into {context:,} tokens (the first: {names[0]})",
+            hint="give a larger `--context`, or a base model that has one",
+        )
     return Fitted(rows, shortened, tuple(left_out))

@@ -362,9 +362,10 @@ def _talks(draw: random.Random) -> Iterator[Case]:
     rows = _pairs(draw)
     alpaca = [{"instruction": r["question"], "input": "", "output": r["answer"]} for r in rows]
     chatml = [{"messages": _messages(row)} for row in rows]
+    past = [row | {"history": [[f"About this: {row['instruction']}", "Yes?"]]} for row in alpaca]
     shapes: dict[str, tuple[list[Any], str]] = {
         "alpaca": (alpaca, "Alpaca"),
-        "alpaca with history": ([row | {"history": [["Hi", "Hello"]]} for row in alpaca], "Alpaca"),
+        "alpaca with history": (past, "Alpaca"),
         "dolly": (
             [{"instruction": r["question"], "context": "c", "response": r["answer"]} for r in rows],
             "Alpaca",

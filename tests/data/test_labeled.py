@@ -100,6 +100,39 @@ def test_every_side_has_the_shares_of_the_classes(tmp_path):
         assert counts == {0: rows * 2 // 3, 1: rows // 3}
 
 
+@pytest.mark.parametrize("classes", [2, 60])
+def test_classes_of_two_texts_still_fill_every_side(tmp_path, classes):
+    rows = [(f"text {n} of {name}", f"class {name}") for name in range(classes) for n in range(2)]
+
+    found = read_classes(write_rows(tmp_path / "a.jsonl", rows))
+    turned = read_classes(write_rows(tmp_path / "b.jsonl", rows[::-1]))
+
+    assert len(found.splits["train"]) == classes
+    assert found.splits["validation"]
+    assert found.splits["test"]
+    assert texts(found, "validation") == texts(turned, "validation")
+
+
+def test_texts_that_leave_a_side_empty_are_refused_with_how_many_are_needed(tmp_path):
+    rows = [("good day", "a"), ("good night", "a"), ("bye", "b")]
+
+    with pytest.raises(DataError, match="nothing is left for validation") as refusal:
+        read_classes(write_rows(tmp_path / "a.jsonl", rows))
+
+    assert "add 1 at least" in str(refusal.value.hint)
+
+
+@pytest.mark.parametrize(("questions", "needed"), [(["Why?"] * 9, 2), (["Why?", "How?"], 1)])
+def test_so_are_conversations_of_too_few_questions(tmp_path, questions, needed):
+    rows = [{"prompt": one, "completion": f"So {n}."} for n, one in enumerate(questions)]
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+
+    with pytest.raises(DataError, match="too few different questions") as refusal:
+        read_conversations(tmp_path / "a.json")
+
+    assert f"add {needed} at least" in str(refusal.value.hint)
+
+
 def test_the_split_depends_on_the_seed_and_not_on_the_order_of_the_file(tmp_path):
     rows = numbered()
     one = read_classes(write_rows(tmp_path / "a.jsonl", rows))

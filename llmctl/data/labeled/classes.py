@@ -28,6 +28,7 @@ from llmctl.data.labeled.splits import (
     TRAIN,
     VALIDATION,
     check_shares,
+    check_sides,
     side_form,
     split,
 )
@@ -122,6 +123,7 @@ def read_classes(  # noqa: PLR0913
     if given:
         sides[TEST] = tuple(given.rows)
     _check_train(path, sides[TRAIN], leaks)
+    check_sides(sides, shares, too_few=f"`{path}` holds too few different texts ({len(rows):,})")
     classes = sort_labels({row.label for side in sides.values() for row in side})
     files = [file, given] if given else [file]
     rejected = [one for each in files for one in each.rejected]

@@ -12,7 +12,15 @@ from typing import Any
 from llmctl.data.document import Rejected
 from llmctl.data.formats.mending import mend, replace_surrogates
 from llmctl.data.labeled.shapes import Shape, recognise
-from llmctl.data.labeled.splits import SPLITS, TEST, TRAIN, VALIDATION, check_shares, side_form
+from llmctl.data.labeled.splits import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    check_shares,
+    check_sides,
+    side_form,
+)
 from llmctl.data.labeled.splits import split as split_rows
 from llmctl.data.labeled.table import Table, cases, cases_by_reason, find_given_splits, read_table
 from llmctl.data.labeled.turns import Turn
@@ -103,11 +111,12 @@ def read_conversations(  # noqa: PLR0913
     given = None if test is None else _read(test, templates)
     held = {side_form(one.question) for one in given.conversations} if given else set[str]()
     kept = [one for one in rows if side_form(one.question) not in held]
+    shares = {VALIDATION: validation} if given else {TEST: test_share, VALIDATION: validation}
     sides = split_rows(
         kept,
         key=lambda one: side_form(one.question),
         stratum=lambda _: None,
-        shares={VALIDATION: validation} if given else {TEST: test_share, VALIDATION: validation},
+        shares=shares,
         seed=seed,
     )
     if given:
@@ -117,6 +126,10 @@ def read_conversations(  # noqa: PLR0913
             f"nothing of `{path}` is left to train on: the test holds all of its questions",
             hint="give a test with other questions",
         )
+    questions = len({side_form(one.question) for one in kept})
+    check_sides(
+        sides, shares, too_few=f"`{path}` holds too few different questions ({questions:,})"
+    )
     files = [file, given] if given else [file]
     rejected = [one for each in files for one in each.rejected]
     facts: dict[str, Any] = {

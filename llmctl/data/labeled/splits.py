@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from llmctl.errors import ConfigError
+from llmctl.errors import ConfigError, DataError
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
@@ -47,6 +47,18 @@ def check_shares(validation: float, test: float) -> None:
         )
 
 
+def check_sides(
+    sides: Mapping[str, Sequence[object]], shares: Mapping[str, float], *, too_few: str
+) -> None:
+    """Raise DataError, which begins with what is too few, where a side is wrongly empty."""
+    empty = [side for side, share in shares.items() if share and not sides[side]]
+    if empty:
+        raise DataError(
+            f"{too_few} for a split: nothing is left for {' and '.join(empty)}",
+            hint=f"add {len(empty)} at least, unlike those that there are",
+        )
+
+
 def split(
     rows: Sequence[Row],
     *,
@@ -58,7 +70,8 @@ def split(
     """Rows by side, in their order: of each stratum the shares asked for, rows of one key together.
 
     The first of the shares is given first, all that is left goes to training. A stratum gives a
-    side nothing only where it has too few keys; training always gets one.
+    side nothing only where it has too few keys; training always gets one. A side is empty only
+    where the others hold too few keys to spare one.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -70,6 +83,7 @@ def split(
     for names in strata.values():
         names.sort(key=lambda name: _order(name, seed))
         sides |= _shared_out(names, groups, shares)
+    sides |= _spared(sides, shares, seed)
     found: dict[str, list[Row]] = {side: [] for side in SPLITS}
     for row in rows:
         found[sides[key(row)]].append(row)
@@ -90,6 +104,20 @@ def _shared_out(
             sides[name] = side
             given += len(groups[name])
     return sides | dict.fromkeys(left, TRAIN)
+
+
+def _spared(sides: Mapping[str, str], shares: Mapping[str, float], seed: int) -> dict[str, str]:
+    """What the fullest side but training gives to those that no stratum had a key for."""
+    given: dict[str, str] = {}
+    for side, share in shares.items():
+        if not share or side in sides.values():
+            continue
+        held = {one: [name for name, at in sides.items() if at == one] for one in shares}
+        fullest = max(held, key=lambda one: len(held[one]))
+        names = sorted(held[fullest], key=lambda name: _order(name, seed))
+        wanted = max(1, round(len(names) * share / (share + shares[fullest])))
+        given |= dict.fromkeys(names[: min(wanted, len(names) - 1)], side)
+    return given
 
 
 def _order(name: str, seed: int) -> bytes:
