@@ -155,6 +155,26 @@ def test_of_a_text_with_two_labels_the_more_frequent_one_holds_and_a_tie_leaves_
     assert found.facts["conflicts"][1]["rows"] == ["a.jsonl:64", "a.jsonl:65"]
 
 
+def test_rows_that_say_the_same_count_for_their_label(tmp_path):
+    rows = [*numbered(), *[("Odd one", "spam")] * 5, ("Odd one", "ham")]
+
+    found = read_classes(write_rows(tmp_path / "a.jsonl", rows))
+
+    (kept,) = (one for side in found.splits.values() for one in side if one.text == "Odd one")
+    assert found.classes[kept.label] == "spam"
+    assert found.facts["conflicts"][0]["labels"] == {"spam": 5, "ham": 1}
+    assert found.facts["duplicates_dropped"] == 4
+
+
+def test_columns_the_wrong_way_round_are_taken_for_that(tmp_path):
+    path = write_rows(tmp_path / "a.jsonl", numbered())
+
+    with pytest.raises(DataError, match="several labels, so that none holds: `ham` has") as refusal:
+        read_classes(path, text_column="label", label_column="text")
+
+    assert "wrong way round" in str(refusal.value.hint)
+
+
 def test_ids_say_the_line_in_which_a_text_stands(tmp_path):
     lines = ["text,label", '"two\nlines a",x']
     lines += [f"text {n},{'xy'[n % 2]}" for n in range(20)]

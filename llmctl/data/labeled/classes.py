@@ -14,6 +14,7 @@ from llmctl.data.document import Rejected
 from llmctl.data.labeled.columns import MOST_CLASSES, ClassColumns, find_columns
 from llmctl.data.labeled.labels import (
     MOST_CONFLICTS,
+    Conflict,
     Labelled,
     drop_duplicates,
     drop_leaks,
@@ -107,9 +108,9 @@ def read_classes(  # noqa: PLR0913
         path, test, said = find_given_splits(path)
     check_shares(validation, 0.0 if test else test_share)
     file = _read(path, text_column, label_column)
-    rows, duplicates = drop_duplicates(file.rows)
-    rows, conflicts = settle_conflicts(rows)
-    _check_labels(file, rows)
+    rows, conflicts = settle_conflicts(file.rows)
+    rows, duplicates = drop_duplicates(rows)
+    _check_labels(file, rows, conflicts)
     given = None if test is None else _read_test(test, file, {row.label for row in rows})
     rows, leaks = drop_leaks(rows, given.rows if given else ())
     shares = {VALIDATION: validation} if given else {TEST: test_share, VALIDATION: validation}
@@ -238,10 +239,17 @@ def _read_test(path: Path, file: _File, known: set[str]) -> _File:
     return test
 
 
-def _check_labels(file: _File, rows: Sequence[Labelled]) -> None:
+def _check_labels(file: _File, rows: Sequence[Labelled], conflicts: Sequence[Conflict]) -> None:
     """Raise DataError for labels that nothing can be learned from."""
     column = file.columns.label
     counts = Counter(row.label for row in rows)
+    if not counts and conflicts:
+        first = conflicts[0]
+        raise DataError(
+            f"every text of the column `{file.columns.text_column}` has several labels, so that "
+            f"none holds: `{first.text[:40]}` has {_listed(list(first.labels))}",
+            hint="are `--text-column` and `--label-column` the wrong way round?",
+        )
     if not counts:
         raise DataError(
             f"no row of `{file.path}` has a text and a label: {cases(file.rejected)}",
