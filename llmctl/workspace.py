@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmctl.durable import SEAL, checksum, damage, fingerprint, sync, write_durably
-from llmctl.errors import ConfigError, DataError, WorkspaceError
+from llmctl.errors import ConfigError, DataError, LlmctlError, WorkspaceError
 from llmctl.hub import fetch, is_hub_id
 from llmctl.manifest import FOLDERS, Artifact, Input, Manifest, now, provenance, seal_of
 from llmctl.registry import load, suggest
@@ -321,7 +321,7 @@ class Workspace:
 
         A draft of another plan is refused unless `force`, which begins anew, and a plan that would
         replace one of its own inputs always. The draft stays when the block raises, but where it
-        refuses the settings before it made anything.
+        refuses what it was given: the settings at the first attempt, or all before it wrote a file.
         """
         plan = _wish(kind, name, config, inputs)
         with self._lock(kind, name):
@@ -333,8 +333,9 @@ class Workspace:
                 write_durably(draft.path / PLAN, json.dumps(plan, indent=1).encode())
             try:
                 yield draft
-            except ConfigError:
-                if not draft.resumed:
+            except LlmctlError as error:
+                is_new = isinstance(error, ConfigError) and not draft.resumed
+                if is_new or [one.name for one in draft.path.iterdir()] == [PLAN]:
                     shutil.rmtree(draft.path)
                 raise
             assert draft.artifact is not None, "a draft must be finished inside its block"

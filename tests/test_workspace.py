@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.manifest import Input
 from llmctl.workspace import Artifact, Workspace
 
@@ -60,6 +60,20 @@ def test_a_step_that_fails_leaves_a_draft_and_no_artifact(workspace: Workspace) 
     with pytest.raises(WorkspaceError, match="no corpus named `notes`"):
         workspace.find("corpus", "notes")
     assert [name for _, name, _ in workspace.drafts()] == ["notes"]
+
+
+def test_a_refusal_leaves_a_draft_only_where_something_was_made(workspace: Workspace) -> None:
+    def refuse(name: str, *files: str) -> None:
+        with workspace.draft("corpus", name, config={}) as draft:
+            for file in files:
+                (draft.path / file).write_text("half")
+            raise DataError("not these")
+
+    for name, files in (("nothing", ()), ("something", ("half.txt",))):
+        with pytest.raises(DataError):
+            refuse(name, *files)
+
+    assert [name for _, name, _ in workspace.drafts()] == ["something"]
 
 
 def test_the_same_command_takes_its_draft_up_again(workspace: Workspace) -> None:
