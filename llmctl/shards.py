@@ -54,12 +54,8 @@ HISTORY = pa.schema(
 )
 
 
-CONVERSATIONS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-    ]
-)
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("trained", pa.bool_())])
+CONVERSATIONS = pa.schema([("id", pa.string()), ("messages", pa.list_(_MESSAGE))])
 
 
 def classes_schema(names: Sequence[str]) -> pa.Schema:

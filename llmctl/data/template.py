@@ -7,7 +7,7 @@ anywhere, so that it runs in a sandbox.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from llmctl.data.labeled.conversations import ASSISTANT, SYSTEM, USER, Conversation, Message
@@ -109,7 +109,7 @@ class ChatTemplate:
         return self._encoded(messages, add_generation_prompt=True).ids
 
     def encode(self, messages: Sequence[Message]) -> Rendered:
-        """The ids of a whole conversation, its answers and the ends of their turns marked.
+        """The ids of a whole conversation, its answers to learn and the ends of their turns marked.
 
         Raises DataError where the template refuses the messages, or writes the beginning of a
         conversation otherwise once it goes on: what was trained would never be asked.
@@ -133,7 +133,7 @@ class ChatTemplate:
         return Rendered(ids, trained, self.end_ids)
 
     def _cuts(self, messages: Sequence[Message], text: str) -> Iterator[tuple[int, bool]]:
-        """Where the text changes sides, and whether what ends there is an answer."""
+        """Where the text changes sides, and whether what ends there is an answer to learn."""
         for place, message in enumerate(messages):
             if message.role != ASSISTANT:
                 continue
@@ -146,7 +146,7 @@ class ChatTemplate:
                     hint="use a template that only appends, or conversations with one answer each",
                 )
             yield len(prompt), False
-            yield len(turn), True
+            yield len(turn), message.trained
         yield len(text), False
 
     def _end_of_turn(self, text: str) -> str:
@@ -185,7 +185,7 @@ class ChatTemplate:
         marks = dict(zip(sorted(spelt), free, strict=False))
         return (
             [
-                Message(one.role, self._special.sub(lambda found: marks[found[0]], one.content))
+                replace(one, content=self._special.sub(lambda found: marks[found[0]], one.content))
                 for one in messages
             ],
             {mark: token for token, mark in marks.items()},

@@ -437,7 +437,8 @@ def _odd_talks(draw: random.Random) -> Iterator[Case]:
     bad: dict[str, tuple[Any, str]] = {
         "two questions": ([user, user, assistant], "user after user"),
         "two answers": ([user, assistant, assistant], "assistant after assistant"),
-        "an answer first": ([assistant, user, assistant], "begins with assistant"),
+        "a tool call": ([user, {**assistant, "tool_calls": [{"id": "1"}]}], "a tool call (`tool_"),
+        "no answer to learn": ([user, {**assistant, "weight": 0}], "no answer to learn"),
         "a tool first": ([{"role": "tool", "content": "x"}, assistant], "begins with tool"),
         "an empty answer": ([user, {**assistant, "content": " "}], "empty answer"),
         "an empty question": ([{**user, "content": ""}, assistant], "empty question"),
@@ -457,8 +458,15 @@ def _odd_talks(draw: random.Random) -> Iterator[Case]:
     for title, (messages, said) in bad.items():
         data = _jsonl([*rows[:3], {"messages": messages}, *rows[3:]])
         yield _talk(title, "a.jsonl", data, said, "a.jsonl:4")
-    cut = [*rows, {"messages": [user, assistant, {**user, "content": "And now?"}]}]
-    yield _talk("a question at the end", "a.jsonl", _jsonl(cut), "without an answer left out: 1")
+    again, wrong = {**user, "content": "And now?"}, {**assistant, "weight": 0}
+    trimmed: dict[str, tuple[list[Any], str]] = {
+        "a question at the end": ([user, assistant, again], "an answer to learn left out: 1"),
+        "an answer of weight 0 at the end": ([user, assistant, again, wrong], "left out: 1"),
+        "an answer of weight 0": ([user, wrong, again, assistant], "`weight` 0 read and not"),
+        "a greeting": ([assistant, again, assistant], "before the first question left out: 1"),
+    }
+    for title, (messages, said) in trimmed.items():
+        yield _talk(title, "a.jsonl", _jsonl([*rows, {"messages": messages}]), said)
     yield _talk("doubled", "a.jsonl", _jsonl([*rows, rows[0]]), "duplicates dropped: 1")
     deep = b"[" * 100_000
     yield _talk("a deep line", "a.jsonl", _jsonl(rows) + deep, f"a.jsonl:{len(rows) + 1}")
@@ -473,6 +481,9 @@ def _no_talks(draw: random.Random) -> Iterator[Case]:
 
     rows = _rows(draw, 40)
     yield refused("labels", "a.csv", _csv(rows), "`label`", "finetune classify")
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    calls = _jsonl([{"messages": [{"role": "user", "content": "Hi"}, call]}] * 5)
+    yield refused("tool calls", "a.jsonl", calls, "a.jsonl:1: a tool call", "as text")
     texts = [{"text": row["text"]} for row in rows]
     yield refused("texts alone", "a.jsonl", _jsonl(texts), "`text`", "pretrain --base")
     prose = "\n".join(_sentence(draw) for _ in range(30))

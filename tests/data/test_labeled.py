@@ -240,6 +240,26 @@ def test_no_first_question_stands_on_two_sides(shared_data):
     assert not train & test
 
 
+def test_an_answer_of_weight_0_is_read_and_not_learnt(tmp_path):
+    rest = [
+        {"role": "assistant", "content": "There.", "weight": 0},
+        {"role": "user", "content": "No"},
+        {"role": "assistant", "content": "Here.", "weight": 1},
+    ]
+    asked = [{"role": "user", "content": f"Where is {n}?"} for n in range(5)]
+    rows = [{"messages": [one, *rest]} for one in asked]
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+
+    write_conversations(read_conversations(tmp_path / "a.json"), tmp_path)
+
+    (one, *_) = read_dialogues(tmp_path, "train")
+    assert [(each.content, each.trained) for each in one.messages[1:]] == [
+        ("There.", False),
+        ("No", True),
+        ("Here.", True),
+    ]
+
+
 def test_templates_make_a_conversation_of_any_columns(tmp_path):
     rows = [{"case": f"Case {n}", "ruling": "Paid", "cite": f"{n} BGE"} for n in range(5)]
     (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
@@ -283,5 +303,9 @@ def test_conversations_come_back_from_disk_even_with_an_empty_split(tmp_path):
     opened = datasets.load_from_disk(str(tmp_path))
     assert read_conversations_artifact(tmp_path) == found
     assert read_dialogues(tmp_path, "test") == found.splits["test"]
-    assert opened["test"][0]["messages"][1] == {"role": "assistant", "content": "So."}
+    assert opened["test"][0]["messages"][1] == {
+        "role": "assistant",
+        "content": "So.",
+        "trained": True,
+    }
     assert len(opened["validation"]) == 0

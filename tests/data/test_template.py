@@ -148,6 +148,18 @@ def test_an_answer_that_begins_with_a_blank_line_leaves_the_prompt_as_it_is():
     assert template.encode(talk).ids[: len(asked)] == asked
 
 
+def test_an_answer_that_is_not_to_be_learnt_is_read_alone():
+    template = ChatTemplate(byte_tokenizer())
+    wrong = Message("assistant", "No<|im_end|>", trained=False)
+    talk = [Message("user", "Hi"), wrong, Message("user", "Hm"), Message("assistant", "Yes")]
+
+    rendered = template.encode(talk)
+
+    pairs = zip(rendered.ids, rendered.trained, strict=True)
+    learnt = [number for number, is_trained in pairs if is_trained]
+    assert template.tokenizer.decode(learnt, skip_special=False) == "Yes<|im_end|>"
+
+
 def conversation(*messages: Message) -> Conversation:
     return Conversation("talks.jsonl:7", messages)
 

@@ -5,6 +5,7 @@ The folder is a `datasets.DatasetDict`; `labeled.json` holds what its rows do no
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,7 @@ def write_conversations(found: ConversationSet, directory: Path) -> None:
         rows = [
             {
                 "id": one.id,
-                "messages": [{"role": each.role, "content": each.content} for each in one.messages],
+                "messages": [asdict(each) for each in one.messages],
             }
             for one in conversations
         ]

@@ -34,15 +34,23 @@ FOLLOWERS = {
     ASSISTANT: {USER, TOOL},
     TOOL: {ASSISTANT, TOOL},
 }
+COLUMNS_HINT = "say which columns to use: --prompt '{question}' --response '{answer}'"
+TALK_HINT = (
+    "mend these lines: questions and answers in turn, as text, behind a system prompt if any"
+)
 EMPTY = {USER: "empty question", ASSISTANT: "empty answer"}
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one side said: `role` is `system`, `user`, `assistant` or `tool`."""
+    """What one side said: `role` is `system`, `user`, `assistant` or `tool`.
+
+    An answer that is not `trained` is read, and not learnt.
+    """
 
     role: str
     content: str
+    trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,7 @@ def _read(path: Path, templates: Mapping[str, str | None]) -> _File:
     if not conversations:
         raise DataError(
             f"no conversation can be made of `{path}`, read as {shape.told}: {cases(rejected)}",
-            hint="say which columns to use: --prompt '{question}' --response '{answer}'",
+            hint=TALK_HINT if shape.is_talk else COLUMNS_HINT,
         )
     return _File(shape, conversations, rejected, [*_remarks(table, shape), *_flaws(flaws)])
 
@@ -199,20 +207,39 @@ def _conversation(
         content, _ = mend(replace_surrogates(turn.content))
         if turn.role == SYSTEM and not content.strip():
             continue
-        messages.append(Message(turn.role, content))
-    while messages and messages[-1].role != ASSISTANT:
-        messages.pop()
-        flaws["questions at the end without an answer left out"] += bool(messages)
-    problem = _problem(messages)
+        messages.append(Message(turn.role, content, turn.trained))
+    talk = _without_end(_without_greeting(messages, flaws), flaws)
+    problem = _problem(talk)
     if problem:
         return Rejected(where=where, reason=problem)
-    return Conversation(where, tuple(messages))
+    flaws["answers of `weight` 0 read and not learnt"] += sum(not one.trained for one in talk)
+    return Conversation(where, tuple(talk))
+
+
+def _without_greeting(messages: Sequence[Message], flaws: Counter[str]) -> Sequence[Message]:
+    """The messages without what the assistant says first, which many templates refuse."""
+    roles = [one.role for one in messages]
+    start = 1 if roles[:1] == [SYSTEM] else 0
+    asked = roles.index(USER) if USER in roles else start
+    if asked == start or {*roles[start:asked]} != {ASSISTANT}:
+        return messages
+    flaws["greetings before the first question left out"] += 1
+    return [*messages[:start], *messages[asked:]]
+
+
+def _without_end(messages: Sequence[Message], flaws: Counter[str]) -> Sequence[Message]:
+    """The messages up to the last answer that is to be learnt; nothing where there is none."""
+    learnt = [place for place, one in enumerate(messages) if one.role == ASSISTANT and one.trained]
+    end = learnt[-1] + 1 if learnt else 0
+    if 0 < end < len(messages):
+        flaws["ends of conversations without an answer to learn left out"] += 1
+    return messages[:end]
 
 
 def _problem(messages: Sequence[Message]) -> str:
     """Why these messages are no conversation, empty where they are one."""
     if not messages:
-        return "no answer"
+        return "no answer to learn"
     before = SYSTEM
     for place, one in enumerate(messages):
         if not one.content.strip():
@@ -241,7 +268,7 @@ def _remarks(table: Table, shape: Shape) -> Iterator[str]:
 
 
 def _flaws(flaws: Counter[str]) -> Iterator[str]:
-    for flaw, times in flaws.items():
+    for flaw, times in (+flaws).items():
         yield f"{flaw}: {times:,}"
 
 

@@ -51,11 +51,15 @@ Reader = Callable[[Mapping[str, Any]], Sequence[Turns] | None]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A recognised shape: its name, the columns that it reads, and how it reads a row."""
+    """A recognised shape: its name, the columns that it reads, and how it reads a row.
+
+    What `is_talk` holds turns with their roles, which no template maps otherwise.
+    """
 
     name: str
     columns: tuple[str, ...]
     read: Reader
+    is_talk: bool = False
 
     @property
     def told(self) -> str:
@@ -138,7 +142,7 @@ def _talk_shape(title: str, talk: str, names: Sequence[str]) -> Shape:
             said += messages_of(values[answer], "assistant")
         return [[*_system(values, system), *said]] if said else []
 
-    return Shape(title, tuple(filter(None, (system, talk, answer))), read)
+    return Shape(title, tuple(filter(None, (system, talk, answer))), read, is_talk=True)
 
 
 def _tree(names: Sequence[str], table: Table) -> Shape | None:
@@ -147,7 +151,7 @@ def _tree(names: Sequence[str], table: Table) -> Shape | None:
         values = (one.values.get(name) for one in table.records[:SAMPLE])
         if any(isinstance(value, dict) and "replies" in value for value in values):
             title = "OASST trees, a conversation for each last answer"
-            return Shape(title, (name,), partial(_tree_paths, name))
+            return Shape(title, (name,), partial(_tree_paths, name), is_talk=True)
     return None
 
 
@@ -171,7 +175,8 @@ def _forest(names: Sequence[str], table: Table) -> Shape | None:
     def read(values: Mapping[str, Any]) -> Sequence[Turns] | None:
         return [*_paths(grown(values))] if is_blank(values.get("parent_id")) else None
 
-    return Shape("OASST messages, a conversation for each last answer", columns, read)
+    title = "OASST messages, a conversation for each last answer"
+    return Shape(title, columns, read, is_talk=True)
 
 
 def _alpaca(names: Sequence[str], _: Table) -> Shape | None:

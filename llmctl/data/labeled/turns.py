@@ -16,14 +16,19 @@ MEANT = {name: role for role, names in ROLE_NAMES.items() for name in names.spli
 ROLE_KEYS = ("role", "from", "speaker", "author")
 CONTENT_KEYS = ("content", "value", "text", "message")
 TALK_KEYS = frozenset(ROLE_KEYS)
+CALL_KEYS = ("tool_calls", "function_call")
 
 
 class Turn(NamedTuple):
-    """One side's words; `problem` is set where they cannot be read."""
+    """One side's words; `problem` is set where they cannot be read.
+
+    An answer that is not `trained` was said, and is not to be learnt.
+    """
 
     role: str
     content: str
     problem: str = ""
+    trained: bool = True
 
 
 def listed(value: Any) -> list[Any] | None:
@@ -57,8 +62,13 @@ def read_message(message: Mapping[str, Any]) -> Turn:
     role = MEANT.get(named.strip().lower())
     if role is None:
         return Turn("", "", f"unknown role `{named[:40]}`")
+    call = next((key for key in CALL_KEYS if not is_blank(message.get(key))), None)
+    if call is not None:
+        return Turn(role, "", f"a tool call (`{call}`), which is no text")
     content = next((message[key] for key in CONTENT_KEYS if key in message), None)
-    return _with_content(role, content)
+    # As OpenAI has it: an answer of weight 0 is a part of the talk that is not to be learnt.
+    is_trained = role != "assistant" or message.get("weight") != 0
+    return _with_content(role, content)._replace(trained=is_trained)
 
 
 def messages_of(value: Any, role: str) -> list[Turn]:
