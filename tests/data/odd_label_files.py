@@ -283,7 +283,9 @@ def _no_labels(draw: random.Random) -> Iterator[Case]:
     many = _rows(draw, 320, [f"intent {n}" for n in range(160)])
     yield refused("160 classes", "a.csv", _csv(many), "160 different labels", "150")
     none = [{**row, "label": ""} for row in rows]
-    yield refused("a column of no labels", "a.csv", _csv(none), "`text`", "pretrain --base")
+    yield refused(
+        "a column of no labels", "a.csv", _csv(none), "`label` is empty", "pretrain --base"
+    )
     missing = {"label_column": "label"}
     yield refused("chosen all the same", "a.csv", _csv(none), "a.csv:2", "`label`", **missing)
     texts = [{"text": row["text"]} for row in rows]

@@ -175,6 +175,30 @@ def test_columns_the_wrong_way_round_are_taken_for_that(tmp_path):
     assert "wrong way round" in str(refusal.value.hint)
 
 
+def test_a_folder_of_texts_without_a_label_is_no_class(tmp_path):
+    sides = {"train": ("neg", "pos", "unsup"), "test": ("neg", "pos")}
+    for side, labels in sides.items():
+        for label in labels:
+            (tmp_path / side / label).mkdir(parents=True)
+            for n in range(6):
+                path = tmp_path / side / label / f"{n}.txt"
+                path.write_text(f"{side} {label} {n}", encoding="utf-8")
+
+    found = read_classes(tmp_path)
+
+    assert found.classes == ("neg", "pos")
+    assert any("no label: 6 (the first: train/unsup/0.txt" in said for said in found.remarks)
+
+
+def test_a_class_that_a_given_test_lacks_is_said(tmp_path):
+    train = write_rows(tmp_path / "a.jsonl", numbered())
+    test = write_rows(tmp_path / "b.jsonl", [(f"new {n}", "ham") for n in range(6)])
+
+    found = read_classes(train, test=test)
+
+    assert found.remarks[-1] == "classes of which the test holds no text: `spam`"
+
+
 def test_ids_say_the_line_in_which_a_text_stands(tmp_path):
     lines = ["text,label", '"two\nlines a",x']
     lines += [f"text {n},{'xy'[n % 2]}" for n in range(20)]

@@ -151,6 +151,7 @@ def read_classes(  # noqa: PLR0913
             *filter(None, [said]),
             *(remark for each in files for remark in each.remarks),
             *_told(facts, len(conflicts)),
+            *(_untested(classes, given.rows) if given else ()),
         ),
     )
 
@@ -314,6 +315,12 @@ def _told(facts: Mapping[str, Any], conflicts: int) -> Iterator[str]:
     rare = [name for name, rows in facts["classes"].items() if rows < LEAST_ROWS]
     if rare:
         yield f"classes with fewer than {LEAST_ROWS} texts, hardly to be learned: {_listed(rare)}"
+
+
+def _untested(classes: Sequence[str], test: Sequence[Labelled]) -> Iterator[str]:
+    lacking = [name for name, rows in _count(classes, test).items() if not rows]
+    if lacking:
+        yield f"classes of which the test holds no text: {_listed(lacking)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -126,7 +126,7 @@ def find_columns(
     if label_column is not None:
         label = named_columns(label_column, known, "--label-column")[0]
     else:
-        label = _guess_label([one for one in columns if one.name not in texts], table.records)
+        label = _guess_label([one for one in columns if one.name not in texts], table)
     if not texts:
         texts = _guess_texts([one for one in columns if one.name != label], label)
     if label in texts:
@@ -190,11 +190,13 @@ def label_of(value: Any) -> str | None:
             return None
 
 
-def _guess_label(columns: Sequence[Column], records: Sequence[Record]) -> str:
+def _guess_label(columns: Sequence[Column], table: Table) -> str:
     likely = [column for column in columns if column.may_be_label]
     named = [column.name for column in likely if rank(column.name, LABEL_NAMES) < NO_RANK]
     if named:
-        return _with_names(min(named, key=lambda name: rank(name, LABEL_NAMES)), likely, records)
+        return _with_names(
+            min(named, key=lambda name: rank(name, LABEL_NAMES)), likely, table.records
+        )
     exact = [column.name for column in columns if column.name.lower() in LABEL_NAMES[:4]]
     if exact:  # though it does not look like one: what is wrong with it can be said
         return exact[0]
@@ -208,7 +210,7 @@ def _guess_label(columns: Sequence[Column], records: Sequence[Record]) -> str:
         raise DataError(
             f"several columns may hold the label: {listed}", hint="choose with `--label-column`"
         )
-    raise _no_label(columns)
+    raise _no_label(columns, table)
 
 
 def _with_names(label: str, likely: Sequence[Column], records: Sequence[Record]) -> str:
@@ -224,7 +226,16 @@ def _with_names(label: str, likely: Sequence[Column], records: Sequence[Record])
     return label
 
 
-def _no_label(columns: Sequence[Column]) -> DataError:
+def _no_label(columns: Sequence[Column], table: Table) -> DataError:
+    empty = next((name for name in table.sparse if rank(name, LABEL_NAMES) < NO_RANK), None)
+    if empty is not None:
+        filled = table.sparse[empty]
+        state = f"filled in {filled:,} of {len(table.records):,} rows" if filled else "empty"
+        return DataError(
+            f"there are texts and no labels: the column `{empty}` is {state}",
+            hint="fill it in, or name another with `--label-column`; texts alone are learnt "
+            "by `llmctl pretrain --base MODEL`",
+        )
     held = ", ".join(f"`{one.name}` ({one.distinct:,} different values)" for one in columns[:10])
     if len(columns) <= 1:
         return DataError(

@@ -16,6 +16,8 @@ from llmctl.data.labeled.splits import normal_form, side_form
 from llmctl.data.labeled.table import Record, is_blank
 
 MOST_CONFLICTS = 100
+# What data sets call their texts without a label, such as a folder of IMDb's.
+UNLABELLED = ("unsup", "unlabeled", "unlabelled")
 WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0+")
 
 
@@ -52,6 +54,8 @@ def read_labels(
         elif not label:
             detail = f"`{columns.label}` holds {type(value).__name__}, not one label"
             rejected.append(Rejected(where=where, reason="no single label", detail=detail))
+        elif normal_form(label) in UNLABELLED:
+            rejected.append(Rejected(where=where, reason="no label", detail=f"`{label}`"))
         elif not text.strip():
             rejected.append(_rejected(where, "no text", columns.text_column))
         else:
