@@ -35,6 +35,8 @@ MAKERS = {
 MANIFEST = "manifest.json"
 PLAN = "draft.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Of a file's name: its format, and how it is compressed.
+ENDINGS = re.compile(r"(?<=.)\.\w+(\.(gz|bz2|xz|zstd?))?$", re.IGNORECASE)
 # What a model folder is made of: weights as safetensors, a tokenizer, their settings; no pickle.
 MODEL_FILES = (
     *(
@@ -203,7 +205,7 @@ class Workspace:
 
     def has(self, kind: str, name: str) -> bool:
         """Whether a whole artifact of that kind and name stands here."""
-        return (self.path(kind, name) / MANIFEST).exists()
+        return bool(NAME.fullmatch(name)) and (self.path(kind, name) / MANIFEST).exists()
 
     def model_folder(self, reference: str | None, *, sorts: Sequence[str] = ()) -> Path:
         """The folder alone of what `model_source` finds."""
@@ -473,8 +475,14 @@ def outside(path: Path) -> Input:
         raise DataError(f"there is no file `{path}`", hint=suggest(path.name, near))
     files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
     digests = {str(one.relative_to(path)): fingerprint(one)["sha256"] for one in files}
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.resolve().name.partition(".")[0]).strip("-_")
-    return Input("source", stem or "data", seal_of(digests))
+    return Input("source", _stem(path), seal_of(digests))
+
+
+def _stem(path: Path) -> str:
+    """What a file or folder is called, without its endings, as a name of the workspace."""
+    whole = path.resolve()
+    plain = ENDINGS.sub("", whole.name) if whole.is_file() else whole.name
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("-_") or "data"
 
 
 def _is_model_folder(path: Path) -> bool:

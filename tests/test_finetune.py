@@ -433,6 +433,18 @@ def test_answers_of_two_models_are_set_side_by_side(assistant: Any, workspace: W
     assert (report.path / "report.html").exists()
 
 
+def test_data_whose_name_has_a_dot_is_found_by_it(workspace: Workspace, tmp_path: Path) -> None:
+    file = write_questions(tmp_path / "words.json")
+    given: dict[str, Any] = {"base": "tuning-base", "name": "r1.5", "inspect": 1}
+    finetune_instruct.run(finetune_instruct.FinetuneInstruct(file=file, **given), workspace)
+
+    config = evaluate.Eval(model="tuning-base", data="r1.5:test", dry_run=True)
+    plan = evaluate.run(config, workspace)
+
+    assert isinstance(plan, dict)
+    assert plan["plan"]["name"] == "tuning-base-on-r1.5-test"
+
+
 def test_inspect_shows_what_is_trained(
     assistant: Any, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.manifest import Input
-from llmctl.workspace import Artifact, Workspace
+from llmctl.workspace import Artifact, Workspace, outside
 
 
 @pytest.fixture
@@ -214,6 +214,25 @@ def test_the_newest_artifact_of_a_sort_is_taken_by_default(workspace: Workspace)
     assert workspace.newest("corpus").name == "second"
     with pytest.raises(WorkspaceError, match="causal-lm"):
         workspace.newest("model", sorts=("causal-lm",))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("spam.csv", "spam"),
+        ("spam.v2.csv", "spam-v2"),
+        ("spam.v2.jsonl.gz", "spam-v2"),
+        ("my spam (1).csv", "my-spam-1"),
+        ("스팸.csv", "data"),
+        (".csv", "csv"),
+    ],
+)
+def test_data_from_outside_is_called_what_its_file_is_called(
+    tmp_path: Path, file: str, name: str
+) -> None:
+    (tmp_path / file).write_text("a")
+
+    assert outside(tmp_path / file).name == name
 
 
 MAKER = """

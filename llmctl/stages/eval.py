@@ -97,14 +97,14 @@ def _input(config: Eval, workspace: Workspace) -> tuple[Any, str]:
     """The data as an input, and what to call it."""
     from llmctl.workspace import outside
 
-    name, split = _labeled(config)
+    name, split = _labeled(config, workspace)
     if name is None:
         found = outside(Path(config.data))
         return found, found.name
     return workspace.take("labeled", name).as_input(), f"{name}-{split}"
 
 
-def _labeled(config: Eval) -> tuple[str | None, str]:
+def _labeled(config: Eval, workspace: Workspace) -> tuple[str | None, str]:
     """The name and split of labelled data in the workspace; no name where a file is meant."""
     if Path(config.data).exists():
         return None, ""
@@ -113,7 +113,9 @@ def _labeled(config: Eval) -> tuple[str | None, str]:
         raise ConfigError(f"`{split}` is no split", hint=f"one of {', '.join(SPLITS)}")
     # What looks like a path is a file that is missing, not a name.
     is_path = "/" in name or "." in name
-    return (None, "") if is_path else (name, split or "test")
+    if is_path and not workspace.has("labeled", name):
+        return None, ""
+    return name, split or "test"
 
 
 def _judge_classes(
@@ -202,7 +204,7 @@ def _examples(config: Eval, workspace: Workspace, classes: tuple[str, ...]) -> t
     from llmctl.data.labeled.artifact import read_classes_artifact
     from llmctl.data.labeled.classes import LabelledTexts, read_test
 
-    name, split = _labeled(config)
+    name, split = _labeled(config, workspace)
     if name is None:
         columns = {"text_column": config.text_column, "label_column": config.label_column}
         test = read_test(Path(config.data), classes, **columns)
@@ -247,7 +249,7 @@ def _conversations(config: Eval, workspace: Workspace) -> tuple[Any, Any]:
     from llmctl.data.labeled.artifact import read_dialogues
     from llmctl.data.labeled.conversations import read_all
 
-    name, split = _labeled(config)
+    name, split = _labeled(config, workspace)
     if name is None:
         templates = {"prompt": config.prompt, "response": config.response}
         conversations, remarks = read_all(Path(config.data), **templates)
