@@ -403,6 +403,29 @@ def test_magnitudes_beside_four_bits_are_refused() -> None:
         finetune_instruct.run(config, Workspace(Path("nowhere")))
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"rank": 4, "targets": "query"},
+            "`--rank`, `--targets` would do nothing: `--method full`",
+        ),
+        ({"method": "lora", "targets": "query,heads"}, "no matrix `heads`"),
+    ],
+)
+def test_adapters_that_cannot_be_are_refused_before_anything_is_read(
+    given: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        finetune_classify.run(
+            finetune_classify.FinetuneClassify(data="reviews", **given), Workspace(Path("nowhere"))
+        )
+    with pytest.raises(ConfigError, match=told):
+        finetune_instruct.run(
+            finetune_instruct.FinetuneInstruct(data="words", **given), Workspace(Path("nowhere"))
+        )
+
+
 def test_transformers_renders_and_stops_as_it_was_trained(assistant: Any) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(assistant.path)
     model = transformers.AutoModelForCausalLM.from_pretrained(assistant.path)

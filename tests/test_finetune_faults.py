@@ -130,7 +130,7 @@ def test_a_short_run_of_which_no_score_is_a_number_makes_no_model(
     assert "--learning-rate" in str(refusal.value.hint)
 
 
-def test_a_checkpoint_of_adapters_holds_them_alone(
+def test_a_checkpoint_of_adapters_holds_those_asked_for_alone(
     tune: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     add = Journal.add
@@ -141,13 +141,14 @@ def test_a_checkpoint_of_adapters_holds_them_alone(
 
     monkeypatch.setattr(Journal, "add", interrupt)
     with pytest.raises(Interruption):
-        tune("instruct", method="lora")
+        tune("instruct", method="lora", targets="out, down")
 
     (file,) = (tmp_path / "workspace" / ".drafts").rglob("trained.safetensors")
     with safe_open(file, "pt") as tensors:
         names = [*tensors.keys()]
-    assert names
-    assert all(name.endswith((".a", ".b")) for name in names)
+    assert {tuple(name.split(".")[-2:]) for name in names} == {
+        (target, half) for target in ("out", "down") for half in "ab"
+    }
 
 
 # A few texts are long, and the room is too small for as many of them as stand in a batch.

@@ -55,6 +55,11 @@ class AdapterSettings:
                 )
 
 
+def parse_targets(names: str | None) -> tuple[str, ...]:
+    """The matrices that `query,value` names, known or not; all where nothing is named."""
+    return TARGETS if names is None else tuple(name.strip() for name in names.split(","))
+
+
 class LowRank(nn.Module):
     """The adapter of some rows: A (R, D), B (O, R) and, for DoRA, the lengths of the rows (O)."""
 

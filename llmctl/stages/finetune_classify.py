@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # What decides how a file is read: nothing to labelled data that is made.
 READING = ("text_column", "label_column", "test")
+# What says how adapters are: nothing where a method has none.
+ADAPTERS = ("rank", "alpha", "dropout", "targets")
 METRICS = "metrics.jsonl"
 PREDICTIONS = "test_predictions.jsonl"
 # In the draft alone: the base that has learnt to write the texts, its facts, and that run.
@@ -90,6 +92,10 @@ class FinetuneClassify:
     rank: int = knob(8, help="Rank of the adapters of `lora`", panel="Training", rare=True)
     alpha: float = knob(16.0, help="Their strength", panel="Training", rare=True)
     dropout: float = knob(0.0, help="Their dropout", panel="Training", rare=True)
+    targets: str | None = knob(
+        None, help="The matrices that have them, such as query,value; all by default",
+        panel="Training", rare=True, metavar="NAMES",
+    )  # fmt: skip
     seed: int = knob(0, help="Of a file's split, head and data order", panel="Training")
     precision: Literal["auto", "bf16", "float32"] = knob(
         "auto", help="What to compute in; auto measures", panel="Machine", rare=True
@@ -148,6 +154,7 @@ def _check(config: FinetuneClassify) -> None:
             hint="`--method full` goes with it",
         )
     _check_numbers(config)
+    _check_adapters(config)
 
 
 def _check_source(config: FinetuneClassify) -> None:
@@ -186,6 +193,29 @@ def _check_numbers(config: FinetuneClassify) -> None:
     for key in ("dropout", "noise"):
         if not 0 <= getattr(config, key) < 1:
             raise ConfigError(f"`--{key} {getattr(config, key)}` is no share below 1")
+
+
+def _check_adapters(config: FinetuneClassify) -> None:
+    if config.method == "lora":
+        _adapters(config)  # which refuses matrices that there are not
+        return
+    refuse_idle(
+        config,
+        *ADAPTERS,
+        because=f"`--method {config.method}` trains without adapters",
+        hint="`--method lora` has them",
+    )
+
+
+def _adapters(config: FinetuneClassify) -> Any:
+    from llmctl.model.low_rank import AdapterSettings, parse_targets
+
+    return AdapterSettings(
+        rank=config.rank,
+        alpha=config.alpha,
+        dropout=config.dropout,
+        targets=parse_targets(config.targets),
+    )
 
 
 def _labeled(config: FinetuneClassify, workspace: Workspace) -> Artifact:
@@ -310,7 +340,6 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     from llmctl.data.labeled.artifact import read_classes_artifact
     from llmctl.evals.classification import macro_f1_error, score
     from llmctl.model.checkpoint import read_shape
-    from llmctl.model.low_rank import AdapterSettings
     from llmctl.train.classifying import Classifying, Lesson, untuned_logits
     from llmctl.train.machine import find_machine
     from llmctl.train.told import telling
@@ -335,7 +364,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         is_counted=_is_counted(config, met),
         noise=config.noise,
         teacher=teacher,
-        adapters=AdapterSettings(rank=config.rank, alpha=config.alpha, dropout=config.dropout),
+        adapters=_adapters(config),
         seed=config.seed,
         judge=score,
         doubt=macro_f1_error,

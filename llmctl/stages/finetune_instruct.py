@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # What decides how a file is read: nothing to labelled data that is made.
 READING = ("prompt", "response", "system", "test")
+# What says how adapters are: nothing where a method has none.
+ADAPTERS = ("rank", "alpha", "dropout", "targets", "dora")
 SAMPLES = "samples.jsonl"
 AFTER, BEFORE = "tuned", "before"
 MOST_SHOWN = 3
@@ -88,6 +90,10 @@ class FinetuneInstruct:
     alpha: float = knob(16.0, help="Their strength", panel="Training", rare=True)
     dropout: float = knob(0.0, help="Their dropout", panel="Training", rare=True)
     dora: bool = knob(False, help="Let them learn magnitudes too", panel="Training", rare=True)
+    targets: str | None = knob(
+        None, help="The matrices that have them, such as query,value; all by default",
+        panel="Training", rare=True, metavar="NAMES",
+    )  # fmt: skip
     samples: int = knob(
         32, help="Test questions to answer, before and after", panel="Report", rare=True,
         parse=parse_count,
@@ -153,6 +159,7 @@ def _check(config: FinetuneInstruct) -> None:
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
     if not 0 <= config.dropout < 1:
         raise ConfigError(f"`--dropout {config.dropout}` is no share below 1")
+    _check_adapters(config)
     if config.method == "qlora":
         _check_four_bits(config)
 
@@ -175,6 +182,30 @@ def _check_source(config: FinetuneInstruct) -> None:
             because=f"`--data {config.data}` is read and split already",
             hint="leave that out, or give the file with it and another `--name`",
         )
+
+
+def _check_adapters(config: FinetuneInstruct) -> None:
+    if config.method != "full":
+        _adapters(config)  # which refuses matrices that there are not
+        return
+    refuse_idle(
+        config,
+        *ADAPTERS,
+        because=f"`--method {config.method}` trains without adapters",
+        hint="`--method lora` has them",
+    )
+
+
+def _adapters(config: FinetuneInstruct) -> Any:
+    from llmctl.model.low_rank import AdapterSettings, parse_targets
+
+    return AdapterSettings(
+        rank=config.rank,
+        alpha=config.alpha,
+        dropout=config.dropout,
+        targets=parse_targets(config.targets),
+        dora=config.dora,
+    )
 
 
 def _check_four_bits(config: FinetuneInstruct) -> None:
@@ -334,15 +365,11 @@ def _trained(
 def _course(config: FinetuneInstruct, found: Any, base: Any) -> tuple[Any, Any]:
     """What to train, and where."""
     from llmctl.model.checkpoint import read_shape
-    from llmctl.model.low_rank import AdapterSettings
     from llmctl.train.instructing import Course
     from llmctl.train.machine import find_machine
     from llmctl.train.tuning_recipe import dose
 
     shape = read_shape(base.path)
-    adapters = AdapterSettings(
-        rank=config.rank, alpha=config.alpha, dropout=config.dropout, dora=config.dora
-    )
     course = Course(
         base=base.path,
         train=found.splits["train"],
@@ -361,7 +388,7 @@ def _course(config: FinetuneInstruct, found: Any, base: Any) -> tuple[Any, Any]:
         ),
         rows=config.batch,
         context=min(config.context or shape.context, shape.context),
-        adapters=adapters,
+        adapters=_adapters(config),
         seed=config.seed,
         is_packed=config.packing,
     )
