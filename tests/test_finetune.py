@@ -225,6 +225,43 @@ def test_eval_sets_two_classifiers_side_by_side(
     assert report.facts["p_value"] < 0.01
 
 
+def test_eval_takes_the_newest_model_that_the_data_are_for(
+    classifier: Any, assistant: Any, workspace: Workspace
+) -> None:
+    plans: list[Any] = [
+        evaluate.run(evaluate.Eval(data=data, dry_run=True), workspace)
+        for data in (f"{classifier.name}:test", f"{assistant.name}:test")
+    ]
+
+    chosen = [workspace.resolve(plan["plan"]["models"][0]) for plan in plans]
+    assert [one.manifest.sort for one in chosen] == ["classifier", "chat-lm"]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"model": "tuning-base", "data": "reviews"}, "language model, .* holds classes"),
+        ({"model": "reviews", "data": "words"}, "classifier, .* holds conversations"),
+        ({"model": "words", "data": "words", "compare": "reviews"}, "gives no answers"),
+        ({"model": "reviews", "data": "reviews", "compare": "words"}, "tells no classes apart"),
+    ],
+)
+def test_a_model_that_the_data_are_not_for_is_refused_by_name(
+    classifier: Any, assistant: Any, workspace: Workspace, knobs: dict[str, Any], told: str
+) -> None:
+    assert (classifier.name, assistant.name) == ("reviews", "words")
+
+    with pytest.raises(WorkspaceError, match=told):
+        evaluate.run(evaluate.Eval(**knobs), workspace)
+
+
+def test_the_folder_of_a_classifier_is_no_base(
+    classifier: Any, workspace: Workspace, reviews: Path
+) -> None:
+    with pytest.raises(ConfigError, match="is a classifier, not a language model"):
+        classify(workspace, reviews, base=str(classifier.path), name="of-a-classifier")
+
+
 def test_the_same_command_again_finds_the_model_made(
     classifier: Any, workspace: Workspace, reviews: Path
 ) -> None:

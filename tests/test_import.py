@@ -171,6 +171,15 @@ def test_what_makes_no_sense_is_refused(
         run(ImportModel(**filled), workspace)
 
 
+def test_a_classifier_is_called_one(workspace: Workspace, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    told = {**config, "architectures": ["LlamaForSequenceClassification"]}
+    (folder / "config.json").write_text(json.dumps(told))
+
+    with pytest.raises(ConfigError, match="is a classifier, not a language model"):
+        imported(workspace, folder)
+
+
 def test_a_model_that_does_not_fit_its_config_leaves_nothing(
     workspace: Workspace, folder: Path
 ) -> None:

@@ -30,6 +30,8 @@ INDEX = "model.safetensors.index.json"
 # How a file of several is called until it is known how many they are.
 PART = ".model-{:05d}.tmp"
 LARGEST_FILE_BYTES = 5 * 10**9
+# What transformers calls a model that tells classes apart ends so.
+CLASSIFIERS = "ForSequenceClassification"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -139,8 +141,24 @@ def load_model(
 
 
 def read_shape(directory: Path) -> Shape:
-    """The shape of the model in a folder, from its config.json alone."""
-    return shape_of(read_config(directory), directory)
+    """The shape of the language model in a folder, from its config.json alone.
+
+    Raises ConfigError for a classifier, which has no words to say.
+    """
+    config = read_config(directory)
+    if tells_classes(config):
+        raise ConfigError(
+            f"{directory} is a classifier, not a language model",
+            hint="`predict`, `eval` and `clean --quality-model` take its folder as it is; "
+            "all else begins with the model that it was made from",
+        )
+    return shape_of(config, directory)
+
+
+def tells_classes(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json describes a classifier."""
+    names = config.get("architectures")
+    return isinstance(names, list) and any(str(name).endswith(CLASSIFIERS) for name in names)
 
 
 def read_ends(directory: Path) -> frozenset[int]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llmctl.errors import WorkspaceError
 from llmctl.model.checkpoint import (
+    CLASSIFIERS,
     CONFIG,
     NO_SPECIAL_IDS,
     SpecialIds,
@@ -21,6 +22,7 @@ from llmctl.model.checkpoint import (
     outward,
     read_config,
     shape_of,
+    tells_classes,
     write_folder,
 )
 from llmctl.model.classifier import Classifier
@@ -28,8 +30,8 @@ from llmctl.model.transformer import allocate
 
 DECODER, SCORE = "decoder.", "score.weight"
 LABELS = ("id2label", "label2id", "num_labels", "problem_type")
-# What transformers calls a family's language model ends so, and its classifier otherwise.
-LANGUAGE_MODELS, CLASSIFIERS = ("ForCausalLM", "LMHeadModel"), "ForSequenceClassification"
+# What transformers calls a family's language model ends so.
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel")
 
 
 class LoadedClassifier(NamedTuple):
@@ -67,8 +69,7 @@ def save_classifier(
 
 def is_classifier(directory: Path) -> bool:
     """Whether the model in a folder tells classes apart, by its config.json alone."""
-    names = read_config(directory).get("architectures")
-    return isinstance(names, list) and any(str(name).endswith(CLASSIFIERS) for name in names)
+    return tells_classes(read_config(directory))
 
 
 def class_names(directory: Path) -> tuple[str, ...]:

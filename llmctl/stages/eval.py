@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
 from llmctl.console import console
-from llmctl.errors import ConfigError
+from llmctl.errors import ConfigError, WorkspaceError
 
 if TYPE_CHECKING:
-    from llmctl.workspace import Artifact, Draft, Workspace
+    from llmctl.workspace import Artifact, Draft, Input, ModelSource, Workspace
 
 ANSWERS = "answers.jsonl"
 SPLITS = ("train", "validation", "test")
@@ -21,12 +21,22 @@ SPLITS = ("train", "validation", "test")
 KNOWN = ("text_column", "label_column", "duplicates_dropped")
 
 
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What models are scored on: a file, or a split of labelled data in the workspace."""
+
+    input: Input
+    label: str
+    labeled: Artifact | None = None
+    split: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eval:
     """Score a model on labelled data, beside another model."""
 
     model: str | None = knob(
-        None, help="A NAME, folder or hub id; the newest by default", panel="Model",
+        None, help="A NAME, folder or hub id; the newest that fits by default", panel="Model",
         metavar="NAME|DIR",
     )  # fmt: skip
     data: str = knob(
@@ -62,14 +72,12 @@ def run(config: Eval, workspace: Workspace) -> Artifact | dict[str, Any]:
     began = time.monotonic()
     if config.limit is not None and config.limit < 1:
         raise ConfigError(f"`--limit {config.limit}` is not at least 1")
-    sources = [workspace.model_source(config.model)]
-    if config.compare is not None:
-        sources.append(workspace.model_source(config.compare))
-    data, label = _input(config, workspace)
-    name = config.name or "-vs-".join(_short(one.label) for one in sources) + f"-on-{label}"
+    data = _data(config, workspace)
+    sources = _models(config, workspace, data)
+    name = config.name or "-vs-".join(_short(one.label) for one in sources) + f"-on-{data.label}"
     settings: dict[str, Any] = {
         "config": identity(config),
-        "inputs": [*(one.input for one in sources), data],
+        "inputs": [*(one.input for one in sources), data.input],
     }
     if config.dry_run:
         plan = {"kind": "report", "name": name, "models": [one.label for one in sources]}
@@ -81,7 +89,7 @@ def run(config: Eval, workspace: Workspace) -> Artifact | dict[str, Any]:
         return made
     judge = _judge_classes if is_classifier(sources[0].path) else _judge_answers
     with workspace.draft("report", name, **settings, force=config.force) as draft:
-        facts = judge(config, workspace, sources, draft)
+        facts = judge(config, data, sources, draft)
         facts["seconds"] = round(time.monotonic() - began, 3)
         artifact = draft.finish(facts=facts)
     console.made(artifact)
@@ -93,33 +101,111 @@ def _short(label: str) -> str:
     return label.rpartition("/")[2].replace("@", "-")
 
 
-def _input(config: Eval, workspace: Workspace) -> tuple[Any, str]:
-    """The data as an input, and what to call it."""
+def _data(config: Eval, workspace: Workspace) -> _Data:
+    """The file that is there, else the labelled data of that name."""
     from llmctl.workspace import outside
 
-    name, split = _labeled(config, workspace)
-    if name is None:
-        found = outside(Path(config.data))
-        return found, found.name
-    return workspace.take("labeled", name).as_input(), f"{name}-{split}"
-
-
-def _labeled(config: Eval, workspace: Workspace) -> tuple[str | None, str]:
-    """The name and split of labelled data in the workspace; no name where a file is meant."""
-    if Path(config.data).exists():
-        return None, ""
     name, _, split = config.data.partition(":")
-    if (split or "test") not in SPLITS:
-        raise ConfigError(f"`{split}` is no split", hint=f"one of {', '.join(SPLITS)}")
     # What looks like a path is a file that is missing, not a name.
-    is_path = "/" in name or "." in name
-    if is_path and not workspace.has("labeled", name):
-        return None, ""
-    return name, split or "test"
+    is_path = "/" in name or ("." in name and not workspace.has("labeled", name))
+    if Path(config.data).exists() or is_path:
+        found = outside(Path(config.data))
+        return _Data(found, found.name)
+    split = split or "test"
+    if split not in SPLITS:
+        raise ConfigError(f"`{split}` is no split", hint=f"one of {', '.join(SPLITS)}")
+    labeled = workspace.take("labeled", name)
+    return _Data(labeled.as_input(), f"{name}-{split}", labeled, split)
+
+
+def _models(config: Eval, workspace: Workspace, data: _Data) -> list[ModelSource]:
+    """The model that is scored, by default the newest that fits, and the one beside it."""
+    reference = config.model
+    if reference is None and data.labeled is not None:
+        reference = _newest_fitting(workspace, data.labeled)
+        console.say(f"scoring models/{reference}")
+    sources = [workspace.model_source(reference)]
+    if data.labeled is not None and not _fits(sources[0].path, data.labeled):
+        raise _unfit(workspace, sources[0], data.labeled)
+    if config.compare is not None:
+        sources.append(workspace.model_source(config.compare))
+        _check_pair(*sources)
+    return sources
+
+
+def _newest_fitting(workspace: Workspace, labeled: Artifact) -> str:
+    """The newest model that labelled data are for; one that was taught to answer comes first."""
+    fitting = _fitting(workspace, labeled)
+    if not fitting:
+        raise WorkspaceError(
+            f"there is no model in {workspace.root} that {labeled.label} could be asked of",
+            hint=_maker(labeled),
+        )
+    return ([one for one in fitting if one.manifest.sort == "chat-lm"] or fitting)[-1].name
+
+
+def _fitting(workspace: Workspace, labeled: Artifact) -> list[Artifact]:
+    return [one for one in workspace.artifacts("model") if _fits(one.path, labeled)]
+
+
+def _fits(model: Path, labeled: Artifact) -> bool:
+    """Whether a model can be asked what labelled data hold: their very classes, or answers."""
+    from llmctl.data.labeled.artifact import labeled_kind
+    from llmctl.model.classifier_folder import class_names, is_classifier
+
+    if labeled_kind(labeled.path) == "conversations":
+        return not is_classifier(model)
+    return is_classifier(model) and class_names(model) == tuple(labeled.facts["classes"])
+
+
+def _unfit(workspace: Workspace, source: ModelSource, labeled: Artifact) -> WorkspaceError:
+    from llmctl.data.labeled.artifact import labeled_kind
+    from llmctl.model.classifier_folder import is_classifier
+
+    held = labeled_kind(labeled.path)
+    what = "a classifier" if is_classifier(source.path) else "a language model"
+    if held == "classes" and is_classifier(source.path):
+        held = "other classes"
+    names = ", ".join(f"`{one.name}`" for one in _fitting(workspace, labeled))
+    return WorkspaceError(
+        f"{source.label} is {what}, and {labeled.label} holds {held}",
+        hint=f"models that fit: {names}" if names else _maker(labeled),
+    )
+
+
+def _maker(labeled: Artifact) -> str:
+    from llmctl.data.labeled.artifact import labeled_kind
+
+    verb = "classify" if labeled_kind(labeled.path) == "classes" else "instruct"
+    return f"make one with `llmctl finetune {verb} --data {labeled.name}`"
+
+
+def _check_pair(model: ModelSource, other: ModelSource) -> None:
+    """Refuse to set a classifier beside what is none, or is one of other classes."""
+    from llmctl.model.classifier_folder import class_names, is_classifier
+
+    if not is_classifier(model.path):
+        if is_classifier(other.path):
+            raise WorkspaceError(
+                f"{other.label} is a classifier, which gives no answers to compare",
+                hint="compare with a language model, such as the one that was tuned",
+            )
+        return
+    if not is_classifier(other.path):
+        raise WorkspaceError(
+            f"{other.label} is a language model, which tells no classes apart",
+            hint="a classifier is compared with one of the same classes; what its base made of the "
+            f"test before tuning is the first of `others` in {model.path / 'report.json'}",
+        )
+    if class_names(model.path) != class_names(other.path):
+        raise WorkspaceError(
+            f"{other.label} is a classifier of other classes than {model.label}",
+            hint="compare classifiers that were made of the same labels",
+        )
 
 
 def _judge_classes(
-    config: Eval, workspace: Workspace, sources: list[Any], draft: Draft
+    config: Eval, data: _Data, sources: list[ModelSource], draft: Draft
 ) -> dict[str, Any]:
     """A classifier's report; beside it another one of the same classes, and the baseline."""
     import numpy as np
@@ -133,19 +219,9 @@ def _judge_classes(
         write_classifier_report,
     )
     from llmctl.infer.classifier_engine import ClassifierEngine
-    from llmctl.model.classifier_folder import is_classifier
 
-    engines = [
-        ClassifierEngine.open(one.path, device=config.device)
-        for one in sources
-        if is_classifier(one.path)
-    ]
-    if len(engines) < len(sources) or len({one.classes for one in engines}) > 1:
-        raise ConfigError(
-            f"`{sources[-1].label}` is no classifier of the same classes",
-            hint="compare classifiers that were made of the same labels",
-        )
-    test, learnt = _examples(config, workspace, engines[0].classes)
+    engines = [ClassifierEngine.open(one.path, device=config.device) for one in sources]
+    test, learnt = _examples(config, data, engines[0].classes)
     for remark in test.remarks:
         console.note(remark)
     texts = [one.text for one in test.examples]
@@ -199,35 +275,29 @@ def _told(others: list[Any]) -> dict[str, Any]:
     return facts
 
 
-def _examples(config: Eval, workspace: Workspace, classes: tuple[str, ...]) -> tuple[Any, Any]:
+def _examples(config: Eval, data: _Data, classes: tuple[str, ...]) -> tuple[Any, Any]:
     """The texts to judge by; for held-out ones of the workspace what was learnt from, too."""
     from llmctl.data.labeled.artifact import read_classes_artifact
     from llmctl.data.labeled.classes import LabelledTexts, read_test
 
-    name, split = _labeled(config, workspace)
-    if name is None:
+    if data.labeled is None:
         columns = {"text_column": config.text_column, "label_column": config.label_column}
         test = read_test(Path(config.data), classes, **columns)
         return test._replace(examples=test.examples[: config.limit]), None
-    found = read_classes_artifact(workspace.take("labeled", name).path)
-    if found.classes != classes:
-        raise ConfigError(
-            f"labeled/{name} has other classes than the model",
-            hint="score the model on the data that it was made from, or on a file",
-        )
+    found = read_classes_artifact(data.labeled.path)
     train, validation = found.splits["train"], found.splits["validation"]
     facts = {key: found.facts[key] for key in KNOWN} | {"train_examples": len(train)}
-    test = LabelledTexts(found.splits[split][: config.limit], facts, ())
-    return test, (train, validation) if split == "test" else None
+    test = LabelledTexts(found.splits[data.split][: config.limit], facts, ())
+    return test, (train, validation) if data.split == "test" else None
 
 
 def _judge_answers(
-    config: Eval, workspace: Workspace, sources: list[Any], draft: Draft
+    config: Eval, data: _Data, sources: list[ModelSource], draft: Draft
 ) -> dict[str, Any]:
     """The scores of a model's answers; those of another model are set beside them."""
     from llmctl.evals.chat_report import answer, told_scores, write_answers_report
 
-    conversations, remarks = _conversations(config, workspace)
+    conversations, remarks = _conversations(config, data)
     for remark in remarks:
         console.note(remark)
     with console.status(f"answering {len(conversations):,} questions"):
@@ -245,17 +315,15 @@ def _judge_answers(
     return facts
 
 
-def _conversations(config: Eval, workspace: Workspace) -> tuple[Any, Any]:
+def _conversations(config: Eval, data: _Data) -> tuple[Any, Any]:
     from llmctl.data.labeled.artifact import read_dialogues
     from llmctl.data.labeled.conversations import read_all
 
-    name, split = _labeled(config, workspace)
-    if name is None:
+    if data.labeled is None:
         templates = {"prompt": config.prompt, "response": config.response}
         conversations, remarks = read_all(Path(config.data), **templates)
         return conversations[: config.limit], remarks
-    path = workspace.take("labeled", name).path
-    return read_dialogues(path, split)[: config.limit], ()
+    return read_dialogues(data.labeled.path, data.split)[: config.limit], ()
 
 
 def _lineage(draft: Draft) -> Any:
