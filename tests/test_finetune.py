@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 import torch
 import transformers
@@ -193,8 +194,78 @@ def test_a_table_is_scored_row_by_row_with_its_columns_kept(
     with (tmp_path / "scored.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert answer["rows"] == len(rows) == 30
-    assert [*rows[0]] == ["review", "mood", "predicted", "probability"]
+    assert answer["path"] == str(tmp_path / "scored.csv")
+    assert answer["columns"] == [*rows[0]]
+    assert [*rows[0]] == ["review", "mood", "predicted", "probability", "p(bad)", "p(good)"]
+    for row in rows:
+        assert float(row["p(bad)"]) + float(row["p(good)"]) == pytest.approx(1, abs=1e-5)
+        assert row["probability"] == row[f"p({row['predicted']})"]
     assert sum(row["mood"] == row["predicted"] for row in rows) > 25
+
+
+def scored(workspace: Workspace, file: Path, out: Path, **knobs: Any) -> list[dict[str, Any]]:
+    config = predict.Predict(file=file, out=out, model="reviews", **knobs)
+    assert predict.run(config, workspace)["path"] == str(out)
+    if out.suffix == ".parquet":
+        return parquet.read_table(out).to_pylist()
+    with out.open(encoding="utf-8") as rows:
+        return list(csv.DictReader(rows))
+
+
+def test_rows_that_differ_lose_nothing_in_a_table(
+    classifier: Any,
+    workspace: Workspace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = [{"review": f"a merry day {number}", "gap": None} for number in range(1200)]
+    odd = {"review": "a \ud800 day", "gap": "here", "late": 2**60, "mixed": 5, "predicted": "x"}
+    rows = [{"review": "a foul day", "mixed": "a", "late": 7}, *plain, odd]
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    tables = [
+        scored(workspace, lines, tmp_path / f"scored.{ending}") for ending in ("parquet", "csv")
+    ]
+
+    ours = ["predicted_2", "probability", "p(bad)", "p(good)"]
+    for first, *_, last in tables:
+        assert [*first] == ["review", "mixed", "late", "gap", "predicted", *ours]
+        assert (first["mixed"], last["mixed"]) == ("a", "5")
+        assert (last["gap"], last["predicted"], int(last["late"])) == ("here", "x", 2**60)
+        assert last["predicted_2"] in ("good", "bad")
+    said = capsys.readouterr().err
+    assert "several types, written as text: `mixed`" in said
+    assert "ours is `predicted_2`" in said
+
+
+def test_lines_of_text_are_rows_in_any_encoding(
+    classifier: Any, workspace: Workspace, tmp_path: Path
+) -> None:
+    texts = ["a merry café", "a foul day"]
+    for name, encoding in (("a", "utf-16"), ("b", "latin-1"), ("c", "utf-8-sig")):
+        file = tmp_path / f"{name}.txt"
+        file.write_text("\n\n".join(texts), encoding=encoding)
+
+        judged = predict.run(predict.Predict(file=file, model=classifier.name), workspace)
+        rows = scored(workspace, file, tmp_path / f"{name}.csv")
+
+        assert [one["text"] for one in judged["predictions"]] == texts
+        assert [row["text"] for row in rows] == texts
+
+
+def test_what_no_table_can_be_scored_by_is_refused(
+    classifier: Any, workspace: Workspace, reviews: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="no column `nope`") as refusal:
+        scored(workspace, reviews, tmp_path / "a.csv", text_column="nope")
+    with pytest.raises(DataError, match="no files match") as missing:
+        scored(workspace, tmp_path / "nosuch.csv", tmp_path / "nosuch-scored.csv")
+    with pytest.raises(ConfigError, match="--top"):
+        predict.run(predict.Predict(texts=("a",), model=classifier.name, top=0), workspace)
+
+    assert "`review`, `mood`" in str(refusal.value.hint)
+    assert "part" not in str(missing.value.hint)
 
 
 def test_eval_finds_on_the_held_out_rows_what_tuning_reported(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,6 @@ from llmctl.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from llmctl.workspace import Workspace
 
-# Rows of a table that are read, judged and written at a time.
-ROWS_AT_ONCE = 1024
 MOST_SHOWN = 20
 LABEL, SHARE = "predicted", "probability"
 
@@ -58,6 +56,8 @@ def run(config: Predict, workspace: Workspace) -> dict[str, Any]:
     """
     from llmctl.model.classifier_folder import is_classifier
 
+    if config.top < 1:
+        raise ConfigError(f"`--top {config.top}` is not at least 1")
     source = workspace.model_source(config.model)
     folder = source.path
     if not is_classifier(folder):
@@ -66,7 +66,7 @@ def run(config: Predict, workspace: Workspace) -> dict[str, Any]:
         trained_on = None
         if source.input.kind == "model":
             trained_on = workspace.find("model", source.input.name).facts.get("text_column")
-        return _table(config, folder, config.text_column or trained_on)
+        return _table(config, folder, trained_on)
     return _classes(config, folder)
 
 
@@ -109,62 +109,62 @@ def _classes(config: Predict, folder: Path) -> dict[str, Any]:
     return {"predictions": predictions}
 
 
-def _table(config: Predict, folder: Path, wanted: str | None) -> dict[str, Any]:
+def _table(config: Predict, folder: Path, trained_on: str | None) -> dict[str, Any]:
     """The rows of a file of any size, with their classes, some at a time."""
     from llmctl.data.formats.writing import written_rows
+    from llmctl.data.labeled.sheet import look_at
     from llmctl.infer.classifier_engine import ClassifierEngine
 
     if config.file is None:
         raise ConfigError("`--out` needs rows to judge", hint="give them with `--file new.csv`")
-    engine = ClassifierEngine.open(folder, device=config.device)
     out = config.out or config.file.with_name(f"{config.file.name.partition('.')[0]}-scored.csv")
+    sheet = look_at(config.file, text_column=config.text_column, trained_on=trained_on)
+    console.note(f"text column `{'+'.join(sheet.text_columns)}`")
+    engine = ClassifierEngine.open(folder, device=config.device)
+    ours = _our_columns(engine.classes, sheet.kinds)
+    kinds = {**sheet.kinds, ours[0]: {"text"}, **{name: {"real"} for name in ours[1:]}}
+    _say_mixed(out, kinds)
     counts = dict.fromkeys(engine.classes, 0)
-    rejected: list[str] = []
-    with written_rows(out) as write, console.progress("classifying", unit="rows") as bar:
-        for rows, texts in _judged(config, wanted, rejected):
+    with written_rows(out, kinds) as write, console.progress("classifying", sheet.rows) as bar:
+        for rows, texts in sheet:
             scored: list[dict[str, Any]] = []
             for row, shares in zip(rows, engine.probabilities(texts), strict=True):
-                best = int(shares.argmax())
-                counts[engine.classes[best]] += 1
-                scored.append(
-                    {**row, LABEL: engine.classes[best], SHARE: round(float(shares[best]), 6)}
-                )
+                label = engine.classes[int(shares.argmax())]
+                counts[label] += 1
+                figures = [round(float(one), 6) for one in (shares.max(), *shares)]
+                scored.append({**row, **dict(zip(ours, (label, *figures), strict=True))})
             write(scored)
             bar.advance(len(rows))
-    if rejected:
-        console.warn(f"rows left out: {len(rejected):,}, the first: {rejected[0]}")
+    if sheet.rejected:
+        console.warn(f"rows left out: {len(sheet.rejected):,}, the first: {sheet.rejected[0]}")
     shown = sorted(counts.items(), key=lambda pair: -pair[1])[:MOST_SHOWN]
     console.table("", ("class", "rows"), [(name, f"{rows:,}") for name, rows in shown])
     console.say(f"wrote {out}")
-    return {"out": str(out), "rows": sum(counts.values()), "classes": counts, "left_out": rejected}
+    facts = {"path": str(out), "rows": sheet.rows, "columns": [*kinds]}
+    return facts | {"classes": counts, "left_out": [*sheet.rejected]}
 
 
-def _judged(
-    config: Predict, wanted: str | None, rejected: list[str]
-) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
-    """Rows and their texts, some at a time; what is no row is told."""
-    from llmctl.data.labeled.columns import find_text_columns, read_text
-    from llmctl.data.labeled.table import Record, cases, describe, read_records
+def _our_columns(classes: Iterable[str], theirs: Iterable[str]) -> list[str]:
+    """Names for the class, its probability and those of all classes; with a number where taken."""
+    taken = {*theirs}
+    ours: list[str] = []
+    for wanted in (LABEL, SHARE, *(f"p({name})" for name in classes)):
+        numbered = chain((wanted,), (f"{wanted}_{number}" for number in count(2)))
+        name = next(one for one in numbered if one not in taken)
+        if name != wanted:
+            console.note(f"the table has a column `{wanted}`: ours is `{name}`")
+        taken.add(name)
+        ours.append(name)
+    return ours
 
-    assert config.file is not None
-    found = read_records(config.file)
-    columns: tuple[str, ...] = ()
-    faults: list[Any] = []
-    while some := list(islice(found, ROWS_AT_ONCE)):
-        faults += [one for one in some if not isinstance(one, Record) and not one.kept]
-        records = [one for one in some if isinstance(one, Record)]
-        if records and not columns:
-            columns = find_text_columns(records, wanted)
-            console.note(f"text column `{'+'.join(columns)}`")
-        if records:
-            texts = [read_text(one.values, columns) for one in records]
-            yield [dict(one.values) for one in records], texts
-    rejected += [describe(one) for one in faults]
-    if not columns:
-        raise DataError(
-            f"no row of `{config.file}` can be read: {cases(faults) or 'it is empty'}",
-            hint="give a table: csv, tsv, jsonl, parquet or arrow",
-        )
+
+def _say_mixed(out: Path, kinds: Any) -> None:
+    from llmctl.data.formats.writing import mixed_columns
+
+    mixed = mixed_columns(kinds)
+    if mixed and out.suffix.lower() == ".parquet":
+        listed = ", ".join(f"`{name}`" for name in mixed)
+        console.note(f"columns with values of several types, written as text: {listed}")
 
 
 def _is_table(path: Path) -> bool:
@@ -174,9 +174,7 @@ def _is_table(path: Path) -> bool:
 def _texts(config: Predict) -> list[str]:
     texts = list(config.texts)
     if config.file:
-        if not config.file.is_file():
-            raise DataError(f"there is no file `{config.file}`", hint="check its path")
-        texts += config.file.read_text(encoding="utf-8", errors="replace").split("\n")
+        texts += _lines(config.file)
     elif not texts and not sys.stdin.isatty():
         texts += sys.stdin.read().split("\n")
     texts = [text for text in texts if text.strip()]
@@ -186,3 +184,22 @@ def _texts(config: Predict) -> list[str]:
             hint='give one: `llmctl predict "The capital of France is ___"`',
         )
     return texts
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file; what was assumed of it is said."""
+    from llmctl.data.document import Rejected
+    from llmctl.data.formats.plain import file_lines
+
+    if not path.is_file():
+        raise DataError(f"there is no file `{path}`", hint="check its path")
+    for one in file_lines(path):
+        if not isinstance(one, Rejected):
+            yield one.text
+        elif one.kept:
+            console.note(f"{one.where}: {one.reason}")
+        else:
+            raise DataError(
+                f"`{path}` cannot be read: {one.reason} ({one.detail})",
+                hint="give a text a line",
+            )

@@ -1,10 +1,13 @@
 """Plain text and Markdown -> passages, as they stand."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from llmctl.data.document import Rejected
 from llmctl.data.formats.encoding import Decoded
+from llmctl.data.formats.opening import contained, open_items
 from llmctl.data.formats.passage import Item, Options, Passage, Unreadable
+from llmctl.data.formats.splitting import splitter
 
 # Formats that look like text and are none, and what to do with them.
 OTHERS = {
@@ -24,3 +27,14 @@ def read(item: Item, options: Options) -> Iterator[Passage | Rejected]:
     for key, piece in options.split(text):
         yield Passage(key, piece, text.facts)
     yield from text.remarks(item)
+
+
+def file_lines(path: Path) -> Iterator[Passage | Rejected]:
+    """Each line of a file of text that is not blank, whatever its encoding and packing."""
+    options = Options(split=splitter("lines"))
+    size = path.stat().st_size
+    for item in contained(open_items(path, path.name), path.name, size):
+        if isinstance(item, Rejected):
+            yield item
+        else:
+            yield from contained(read(item, options), item.name, item.bytes)

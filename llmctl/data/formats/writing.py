@@ -4,27 +4,50 @@ import contextlib
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmctl.errors import ConfigError, DataError
+from llmctl.data.formats.mending import replace_surrogates
+from llmctl.errors import ConfigError
 
 Rows = Sequence[Mapping[str, Any]]
 Write = Callable[[Rows], None]
-SIMPLE = (str, int, float, bool, type(None))
+# The columns in their order, and the kinds of values that each holds.
+Kinds = Mapping[str, AbstractSet[str]]
+# Integers that float64 holds exactly, and those that int64 does.
+WHOLE_BITS, LONG_BITS = 53, 63
+TYPES = (
+    ({"truth"}, pa.bool_()),
+    ({"whole", "long"}, pa.int64()),
+    ({"whole", "real"}, pa.float64()),
+)
+
+
+def note_kinds(row: Mapping[str, Any], kinds: dict[str, set[str]]) -> None:
+    """Add the columns of a row, and the kinds of its values, to those of the rows before it."""
+    for name, value in row.items():
+        held = kinds.setdefault(name, set())
+        if value is not None:
+            held.add(_kind(value))
+
+
+def mixed_columns(kinds: Kinds) -> list[str]:
+    """The columns whose values are of no one type, which Parquet holds as text."""
+    return [name for name, held in kinds.items() if len(held) > 1 and _type(held) == pa.string()]
 
 
 @contextlib.contextmanager
-def written_rows(path: Path) -> Iterator[Write]:
+def written_rows(path: Path, kinds: Kinds) -> Iterator[Write]:
     """A function that takes rows; the file gets its name once the block is left in peace.
 
-    Raises ConfigError for an ending that is none of csv, tsv, jsonl and parquet, DataError where
-    a later row does not fit the columns of the first.
+    `kinds` are those of all rows. Raises ConfigError for an ending that is none of csv, tsv, jsonl
+    and parquet.
 
-    >>> with written_rows(Path("scored.csv")) as write:
+    >>> with written_rows(Path("scored.csv"), {"text": {"text"}, "label": {"text"}}) as write:
     ...     write([{"text": "Free entry!", "label": "spam"}])
     """
     opened = WRITERS.get(path.suffix.lower())
@@ -33,7 +56,7 @@ def written_rows(path: Path) -> Iterator[Write]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     try:
-        with opened(beside) as write:
+        with opened(beside, kinds) as write:
             yield write
         beside.replace(path)
     finally:
@@ -41,71 +64,85 @@ def written_rows(path: Path) -> Iterator[Write]:
 
 
 @contextlib.contextmanager
-def _delimited(path: Path, delimiter: str) -> Iterator[Write]:
+def _commas(path: Path, kinds: Kinds, *, delimiter: str = ",") -> Iterator[Write]:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter)
-        names: list[str] = []
+        writer.writerow(kinds)
 
         def write(rows: Rows) -> None:
-            for row in rows:
-                if not names:
-                    names.extend(row)
-                    writer.writerow(names)
-                _refuse_new(row, names)
-                writer.writerow([_plain(row.get(name)) for name in names])
+            writer.writerows([_cell(row.get(name)) for name in kinds] for row in rows)
 
         yield write
 
 
 @contextlib.contextmanager
-def _lines(path: Path) -> Iterator[Write]:
+def _tabs(path: Path, kinds: Kinds) -> Iterator[Write]:
+    with _commas(path, kinds, delimiter="\t") as write:
+        yield write
+
+
+@contextlib.contextmanager
+def _lines(path: Path, kinds: Kinds) -> Iterator[Write]:  # noqa: ARG001 - each line names its own
     with path.open("w", encoding="utf-8") as file:
 
         def write(rows: Rows) -> None:
             for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+                line = json.dumps(row, ensure_ascii=False, default=str)
+                file.write(replace_surrogates(line) + "\n")
 
         yield write
 
 
 @contextlib.contextmanager
-def _parquet(path: Path) -> Iterator[Write]:
-    with contextlib.ExitStack() as stack:
-        writers: list[pq.ParquetWriter] = []
+def _parquet(path: Path, kinds: Kinds) -> Iterator[Write]:
+    types = {name: _type(held) for name, held in kinds.items()}
 
-        def write(rows: Rows) -> None:
-            plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
-            try:
-                schema = writers[0].schema if writers else None
-                table = pa.Table.from_pylist(plain, schema=schema)
-            except pa.ArrowInvalid as error:
-                raise DataError(
-                    f"a row does not fit the columns of the first: {error}",
-                    hint="write CSV, whose cells may hold anything",
-                ) from error
-            if not writers:
-                writers.append(stack.enter_context(pq.ParquetWriter(path, table.schema)))
-            writers[0].write_table(table)
+    def table(rows: Rows) -> pa.Table:
+        return pa.table({name: _column(rows, name, type_) for name, type_ in types.items()})
 
-        yield write
+    with pq.ParquetWriter(path, table(()).schema) as writer:
+        yield lambda rows: writer.write_table(table(rows))
 
 
-def _refuse_new(row: Mapping[str, Any], names: Sequence[str]) -> None:
-    new = [name for name in row if name not in names]
-    if new:
-        raise DataError(
-            f"a row has columns that the first has not: {', '.join(new)}",
-            hint="write JSON lines, whose rows may differ",
-        )
+def _column(rows: Rows, name: str, type_: pa.DataType) -> pa.Array:
+    values = [row.get(name) for row in rows]
+    return pa.array(map(_cell, values) if type_ == pa.string() else values, type_)
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, SIMPLE) else json.dumps(value, default=str)
+def _kind(value: Any) -> str:
+    match value:
+        case bool():
+            return "truth"
+        case int() if value.bit_length() <= WHOLE_BITS:
+            return "whole"
+        case int() if value.bit_length() <= LONG_BITS:
+            return "long"
+        case float():
+            return "real"
+        case str():
+            return "text"
+        case _:
+            return "other"
 
 
-WRITERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[Write]]] = {
-    ".csv": lambda path: _delimited(path, ","),
-    ".tsv": lambda path: _delimited(path, "\t"),
+def _type(kinds: AbstractSet[str]) -> pa.DataType:
+    """The type that holds values of these kinds; text holds them all."""
+    return next((type_ for known, type_ in TYPES if kinds and kinds <= known), pa.string())
+
+
+def _cell(value: Any) -> str | None:
+    """A value as text: what JSON knows in its form, all else, such as dates, as Python says it."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return replace_surrogates(value)
+    is_json = isinstance(value, bool | int | float | list | dict)
+    return json.dumps(value, ensure_ascii=False, default=str) if is_json else str(value)
+
+
+WRITERS: dict[str, Callable[[Path, Kinds], contextlib.AbstractContextManager[Write]]] = {
+    ".csv": _commas,
+    ".tsv": _tabs,
     ".jsonl": _lines,
     ".parquet": _parquet,
 }
