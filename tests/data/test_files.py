@@ -511,6 +511,23 @@ def test_that_labels_are_left_out_is_said(tmp_path: Path, rows: list[dict[str, s
     assert told.detail.startswith(f"{labels}: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"v1,v2,,,\n" + b"ham,see you,,,\nspam,win \xa3 5,,,\n" * 9),
+        ("a.tsv", b"ham\tsee you\nspam\twin it\n" * 9),
+        ("a.jsonl", b'{"text": "a b", "is_spam": true}\n{"text": "c d", "is_spam": false}\n' * 9),
+        ("a.parquet", parquet(pa.table({"text": ["a b", "c d"] * 9, "y": [0, 1] * 9}))),
+    ],
+)
+def test_a_label_is_found_by_what_it_holds(tmp_path: Path, name: str, content: bytes):
+    documents, rejected = read(written(tmp_path / name, content))
+
+    (told,) = (one for one in rejected if one.reason == "labels left out")
+    assert len(documents) == 18
+    assert told.detail.partition(":")[0] in ("v1", "1", "is_spam", "y")
+
+
 def test_a_document_says_where_it_is_from(tmp_path: Path):
     plain = written(tmp_path / "a.txt", TEXT)
     os.utime(plain, (1_700_000_000, 1_700_000_000))

@@ -4,11 +4,11 @@ Knows no format and no document; ids are made by whoever asked for the passages.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from llmctl.data.document import Rejected
 from llmctl.data.formats.names import clean
@@ -16,6 +16,8 @@ from llmctl.data.formats.names import clean
 BLOCK = 256 * 1024  # bytes handed on at a time: small enough for the cache, enough to judge by
 
 Split = Callable[[Iterable[str]], Iterable[tuple[str, str]]]
+# Some rows and the column of their text -> the column of their label, if there is one.
+FindLabel = Callable[[Sequence[Mapping[str, Any]], str], str | None]
 
 
 class Unreadable(Exception):
@@ -90,11 +92,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to read: the column with the text, how to split, and the encoding where it is known."""
+    """How to read: how to split, the column with the text and the encoding where they are known.
+
+    `find_label` tells which column is left out although somebody might want to learn it.
+    """
 
     split: Split
     text_column: str | None = None
     encoding: str | None = None
+    find_label: FindLabel | None = None
 
 
 class Passage(NamedTuple):

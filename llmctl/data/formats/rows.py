@@ -73,18 +73,19 @@ def passages_of(
     while sample := list(_sampled(rows)):
         values = [one.values for one in sample if not isinstance(one, Rejected)]
         if values:
-            columns = choose(values, options.text_column)
+            columns = choose(values, options)
             yield from columns.remarks(item, options)
             yield from passages(chain(sample, rows), columns, item, options)
         else:
             yield from (one for one in sample if isinstance(one, Rejected))
 
 
-def choose(sample: Sequence[Mapping[str, Any]], wanted: str | None = None) -> Columns:
+def choose(sample: Sequence[Mapping[str, Any]], options: Options) -> Columns:
     """Which columns to read: the wanted one, else a usual name, else that with the longest texts.
 
     Raises Unreadable where there is none.
     """
+    wanted = options.text_column
     names = tuple(dict.fromkeys(name for values in sample for name in values))
     facts = {name: FACT_NAMES[name.lower()] for name in names if name.lower() in FACT_NAMES}
     text = wanted if wanted is not None else _guess(sample, names)
@@ -92,7 +93,9 @@ def choose(sample: Sequence[Mapping[str, Any]], wanted: str | None = None) -> Co
         reason = "no text column" if wanted is None else f"no column `{wanted}`"
         raise Unreadable(reason, f"name one with `--text-column`: {_listed(names)}")
     facts.pop(text, None)
-    labels = tuple(name for name in names if name != text and _is_label(name))
+    others = [{name: one for name, one in row.items() if name not in facts} for row in sample]
+    label = options.find_label(others, text) if options.find_label else None
+    labels = tuple(one for one in names if one != text and (one == label or _is_label(one)))
     return Columns(names, text, facts, labels)
 
 

@@ -73,15 +73,15 @@ def _arrow(item: Item) -> Iterator[tuple[pa.Schema, Batches]]:
 def _read(
     schema: pa.Schema, batches: Batches, item: Item, options: Options
 ) -> Iterator[Passage | Rejected]:
-    texts = [
-        field.name for field in schema if _is_text(field.type) or field.name.lower() in FACT_NAMES
+    plain = [
+        field.name for field in schema if _is_plain(field.type) or field.name.lower() in FACT_NAMES
     ]
-    first = next(batches(texts, FIRST_ROWS), None)
+    first = next(batches(plain, FIRST_ROWS), None)
     if first is None:
         return
     others = dict.fromkeys(schema.names)
     sample = [others | dict(row.values) for row in _rows([first])]
-    columns = choose(sample, options.text_column)
+    columns = choose(sample, options)
     yield from columns.remarks(item, options)
     at_once = MOST_BYTES * first.num_rows // (first.nbytes + 1)
     wanted = (columns.text, *columns.facts)
@@ -115,6 +115,11 @@ def _values(column: pa.Array) -> list[Any]:
 def _is_text(kind: pa.DataType) -> bool:
     held = kind.value_type if pa.types.is_dictionary(kind) else kind
     return any(test(held) for test in TEXT_TESTS)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Is it a text, or what a label may be?"""
+    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
 def _arrow_batches(file: BinaryIO, fields: Sequence[int]) -> Iterator[pa.RecordBatch]:

@@ -16,6 +16,7 @@ from llmctl.data.formats.mending import mend
 from llmctl.data.formats.passage import Item, Options, Passage, Stream, Unreadable
 from llmctl.data.formats.rows import Row, passages_of
 from llmctl.data.formats.splitting import splitter
+from llmctl.data.labeled.beside import label_beside
 from llmctl.errors import DataError, RemoteError
 
 SIZE_UNKNOWN = 2**20
@@ -65,7 +66,7 @@ def documents(
 ) -> Iterator[Document | Rejected]:
     """The rows as documents: which column holds the text is found as in files."""
     item = Item(name=label, stream=Stream(iter(())), url=f"https://huggingface.co/datasets/{repo}")
-    options = Options(split=splitter("file"), text_column=column)
+    options = Options(split=splitter("file"), text_column=column, find_label=label_beside)
     try:
         for passage in passages_of(found, item, options):
             if not isinstance(passage, Passage):

@@ -20,6 +20,7 @@ from llmctl.errors import ConfigError
 from llmctl.registry import load
 
 MEND = "llmctl.data.formats.mending:mend"
+FIND_LABEL = "llmctl.data.labeled.beside:label_beside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,10 @@ class Files:
         """The documents of one file; what is wrong with it comes as Rejected, never as an error."""
         path, name = part.spec
         options = Options(
-            split=splitter(self.split), text_column=self.text_column, encoding=self.encoding
+            split=splitter(self.split),
+            text_column=self.text_column,
+            encoding=self.encoding,
+            find_label=load(FIND_LABEL),
         )
         is_empty = True
         for item in contained(open_items(Path(path), name), name, part.bytes):
