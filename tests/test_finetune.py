@@ -293,7 +293,7 @@ def test_eval_sets_two_classifiers_side_by_side(
     report = evaluate.run(config, workspace)
 
     assert report.facts["gain_macro_f1"] > 0.2
-    assert report.facts["p_value"] < 0.01
+    assert report.facts["p_value_macro_f1"] < 0.01
 
 
 def test_eval_takes_the_newest_model_that_the_data_are_for(
@@ -555,13 +555,23 @@ def test_adapters_lie_beside_the_merged_model_as_peft_has_them(assistant: Any) -
     assert assistant.facts["trained_parameters"] < assistant.facts["parameters"]
 
 
-def test_answers_of_two_models_are_set_side_by_side(assistant: Any, workspace: Workspace) -> None:
+def test_answers_of_two_models_are_set_side_by_side(
+    assistant: Any, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = evaluate.Eval(model=assistant.name, compare="tuning-base", data="words:test")
 
     report = evaluate.run(config, workspace)
 
-    assert report.facts["chrf"] > report.facts["chrf (models/tuning-base)"]
-    assert (report.path / "report.html").exists()
+    facts, figures = report.facts, json.loads((report.path / "report.json").read_text())
+    said = capsys.readouterr().err
+    assert facts["gain_chrf"] == pytest.approx(facts["chrf"] - facts["compared_chrf"])
+    assert facts["gain_chrf"] > 0
+    assert figures["scores"]["models/words"]["chrf"]["mean"] == facts["chrf"]
+    assert figures["gains"]["models/tuning-base"]["chrf"]["gain"] == facts["gain_chrf"]
+    assert {"report.html", "scores.png"} <= {path.name for path in report.path.iterdir()}
+    assert facts["p_value_chrf"] is None
+    assert "p =" not in said
+    assert "so few examples (4)" in said
 
 
 def test_data_whose_name_has_a_dot_is_found_by_it(workspace: Workspace, tmp_path: Path) -> None:

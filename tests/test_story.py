@@ -134,7 +134,7 @@ def test_a_specialist_is_used_and_judged_like_any_model(story: dict[str, Any], p
     )  # fmt: skip
 
     assert set(judged["probabilities"]) == {"ham", "spam"}
-    assert "chrf (models/base)" in answered["facts"]
+    assert "compared_chrf" in answered["facts"]
 
 
 def test_transformers_and_datasets_open_everything_with_no_conversion(

@@ -1,10 +1,11 @@
-"""Models and unseen questions -> their answers side by side, scored, and a page.
+"""Models and unseen questions -> their answers side by side, scored; pictures, figures, a page.
 
 The first model is the one that is judged; what it gains over each other is said beside it.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +13,11 @@ from typing import Any, NamedTuple
 from llmctl.data.labeled.conversations import ASSISTANT, Conversation, Message
 from llmctl.errors import DataError
 from llmctl.evals.answers import Likeness, compare_answers, gains
-from llmctl.evals.bootstrap import Difference
+from llmctl.evals.bootstrap import Difference, are_few, gain_facts
+from llmctl.evals.pictures import score_bars
 from llmctl.infer.engine import Engine
 from llmctl.infer.sampling import Sampling
-from llmctl.plots import DARK, loss_curve
+from llmctl.plots import DARK, LIGHT, loss_curve
 from llmctl.report import Picture, Section, Table, Text, Tree, facts_table, write_report
 
 # Room for an answer beyond the longest that is expected, in characters a token and tokens.
@@ -66,28 +68,42 @@ class Answered:
             asked = question.messages[-1].content
             yield {"question": asked, "reference": question.reference} | said
 
-    def facts(self) -> dict[str, Any]:
-        """The means as a manifest holds them; those of others with their names behind."""
+    def facts(self, *, beside: str) -> dict[str, Any]:
+        """The means as a manifest holds them; those of another model with `beside` before them."""
         found: dict[str, Any] = {"questions": len(self.questions)}
         for name, scores in self.scores.items():
-            ending = "" if name == self.judged else f" ({name})"
-            found |= {f"{score}{ending}": one.mean for score, one in scores.items()}
+            prefix = "" if name == self.judged else f"{beside}_"
+            found |= {f"{prefix}{score}": one.mean for score, one in scores.items()}
         for other in self.others:
-            gained = self.gains_over(other).items()
-            found |= {f"{score} p ({other})": one.p_value for score, one in gained}
+            found |= gain_facts(self.gains_over(other))
         return found
+
+    def figures(self) -> dict[str, Any]:
+        """Every score of every model with its interval, and what the judged one has over others."""
+        return {
+            "questions": len(self.questions),
+            "scores": {
+                name: {score: asdict(one) for score, one in scores.items()}
+                for name, scores in self.scores.items()
+            },
+            "gains": {
+                other: {score: asdict(one) for score, one in self.gains_over(other).items()}
+                for other in self.others
+            },
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatPortrait:
-    """All that the page tells of an instruction-tuned model."""
+    """All that the page tells of a model that answers."""
 
     title: str
+    summary: str
     answered: Answered
     facts: Mapping[str, Any]
     config: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, Any]]
     lineage: Tree
+    metrics: Sequence[Mapping[str, Any]] = ()
 
 
 def answer(
@@ -123,54 +139,41 @@ def told_scores(answered: Answered) -> Table:
         columns += [other, "gain"]
     rows: list[list[str]] = []
     for score, one in answered.scores[answered.judged].items():
-        row = [NAMES[score], f"{one.mean:.3f}"]
-        row.append(f"{one.interval.low:.3f} to {one.interval.high:.3f}")
+        row = [NAMES[score], f"{one.mean:.3f}", _told_interval(one)]
         for other in answered.others:
             gain = answered.gains_over(other)[score]
-            row += [f"{answered.scores[other][score].mean:.3f}", _told_gain(gain)]
+            row += [f"{answered.scores[other][score].mean:.3f}", gain.told(3)]
         rows.append(row)
     return Table(columns=columns, rows=rows)
 
 
 def write_chat_report(directory: Path, portrait: ChatPortrait) -> None:
-    """Write the picture and the page of an instruction-tuned model into its folder."""
-    picture = loss_curve(portrait.metrics)
-    (directory / "loss.png").write_bytes(picture)
-    dark = loss_curve(portrait.metrics, palette=DARK)
-    before, after = portrait.facts["test_loss_before"], portrait.facts["test_loss"]
-    write_report(
-        directory / "report.html",
-        portrait.title,
-        [
-            Section("What tuning brought", [told_scores(portrait.answered)]),
-            Section("What it answers", _samples(portrait.answered)),
-            Section(
-                "How it learnt", [Picture(png=picture, dark=dark, caption="loss over the steps")]
-            ),
-            Section("Facts", [facts_table(portrait.facts)]),
-            Section("Settings", [facts_table(portrait.config)]),
-            Section("What it was made from", [portrait.lineage]),
-        ],
-        summary=f"loss on unseen answers {before:.3f} before, {after:.3f} after",
+    """Write the pictures, the figures and the page into a folder."""
+    answered = portrait.answered
+    picture, dark = (
+        score_bars(answered.scores, names=NAMES, palette=palette) for palette in (LIGHT, DARK)
     )
-
-
-def write_answers_report(
-    directory: Path, title: str, answered: Answered, config: Mapping[str, Any], lineage: Tree
-) -> None:
-    """Write the page of an evaluation by answers."""
-    write_report(
-        directory / "report.html",
-        title,
-        [
-            Section("How good the answers are", [told_scores(answered)]),
-            Section("What was answered", _samples(answered)),
-            Section("Facts", [facts_table(answered.facts())]),
-            Section("Settings", [facts_table(config)]),
-            Section("What it was made from", [lineage]),
-        ],
-        summary=f"{len(answered.questions):,} questions",
-    )
+    (directory / "scores.png").write_bytes(picture)
+    text = json.dumps(answered.figures(), indent=1, ensure_ascii=False)
+    (directory / "report.json").write_text(text, encoding="utf-8")
+    bars = Picture(png=picture, dark=dark, caption="means, with their 95 % intervals")
+    sections = [
+        Section("How good the answers are", [told_scores(answered), bars]),
+        Section("What was answered", _samples(answered)),
+    ]
+    if portrait.metrics:
+        curve = loss_curve(portrait.metrics)
+        (directory / "loss.png").write_bytes(curve)
+        dark = loss_curve(portrait.metrics, palette=DARK)
+        sections.append(
+            Section("How it learnt", [Picture(png=curve, dark=dark, caption="loss over the steps")])
+        )
+    sections += [
+        Section("Facts", [facts_table(portrait.facts)]),
+        Section("Settings", [facts_table(portrait.config)]),
+        Section("What it was made from", [portrait.lineage]),
+    ]
+    write_report(directory / "report.html", portrait.title, sections, summary=portrait.summary)
 
 
 def _answers(engine: Engine, questions: Sequence[Question]) -> list[str]:
@@ -182,9 +185,10 @@ def _answers(engine: Engine, questions: Sequence[Question]) -> list[str]:
     return [one.text.strip() for one in found]
 
 
-def _told_gain(gain: Difference) -> str:
-    low, high = gain.interval.low, gain.interval.high
-    return f"{gain.gain:+.3f} [{low:+.3f}, {high:+.3f}] p = {gain.p_value:.3f}"
+def _told_interval(one: Likeness) -> str:
+    if are_few(len(one.values)):
+        return "too few questions"
+    return f"{one.interval.low:.3f} to {one.interval.high:.3f}"
 
 
 def _samples(answered: Answered) -> list[Text]:

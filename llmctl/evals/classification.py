@@ -149,7 +149,7 @@ def compare(
     whole = gain(np.arange(len(labels_N)))
     gains = np.array([gain(texts) for texts in resampled(len(labels_N), seed)])
     return {
-        name: difference(float(whole[column]), gains[:, column])
+        name: difference(float(whole[column]), gains[:, column], len(labels_N))
         for column, name in enumerate(FIGURES)
     }
 

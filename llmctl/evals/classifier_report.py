@@ -95,13 +95,9 @@ def comparison(scores: Scores, others: Sequence[Contender]) -> Table:
         )
     ]
     for other in others:
-        gain = other.gain["macro_f1"]
-        told = (
-            f"{gain.gain:+.4f} [{gain.interval.low:+.4f}, {gain.interval.high:+.4f}]"
-            f" p = {gain.p_value:.3f}"
-        )
         figures = (other.scores.accuracy, other.scores.macro_f1, other.scores.mcc)
-        rows.append((other.name, *(f"{one:.4f}" for one in figures), told))
+        gain = other.gain["macro_f1"].told(4)
+        rows.append((other.name, *(f"{one:.4f}" for one in figures), gain))
     columns = ("", "accuracy", "macro-F1", "MCC", "gain of the model in macro-F1")
     return Table(columns=columns, rows=rows)
 

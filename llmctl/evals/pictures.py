@@ -1,13 +1,15 @@
-"""Counts of right and wrong classes -> a PNG."""
+"""Counts of right and wrong classes, or scores with their intervals -> a PNG."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from llmctl.plots import DPI, LIGHT, Palette, dress, to_png
+from llmctl.evals.answers import Likeness
+from llmctl.evals.bootstrap import are_few
+from llmctl.plots import DPI, LIGHT, Palette, blank, dress, to_png
 
 # Counts are written into the cells of a confusion matrix of up to so many classes.
 MOST_LABELLED, LONGEST_LABEL = 20, 24
@@ -44,6 +46,47 @@ def confusion_matrix(
     axes.set_xlabel("predicted", color=palette.ink)
     axes.set_ylabel("true", color=palette.ink)
     return to_png(figure)
+
+
+def score_bars(
+    models: Mapping[str, Mapping[str, Likeness]],
+    *,
+    names: Mapping[str, str],
+    palette: Palette = LIGHT,
+) -> bytes:
+    """The scores of models side by side as a PNG, each with its interval where that tells much.
+
+    `names` are what people call the scores.
+    """
+    figure = blank(palette)
+    axes = figure.subplots()
+    dress(axes, palette)
+    height = 0.8 / len(models)
+    colors = (palette.train, palette.held_out, palette.rate)
+    for place, (model, scores) in enumerate(models.items()):
+        found = list(scores.values())
+        axes.barh(
+            np.arange(len(found)) + place * height,
+            [one.mean for one in found],
+            height,
+            label=_short(model),
+            color=colors[place % len(colors)],
+            xerr=None if are_few(len(found[0].values)) else np.transpose(_reaches(found)),
+            ecolor=palette.ink,
+        )
+    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, list(names.values()))
+    axes.set_xlim(0, 1)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    figure.legend(
+        loc="outside upper center", ncols=len(models), labelcolor=palette.ink, frameon=False
+    )
+    return to_png(figure)
+
+
+def _reaches(scores: Sequence[Likeness]) -> list[tuple[float, float]]:
+    """How far each interval reaches below and above its mean."""
+    return [(one.mean - one.interval.low, one.interval.high - one.mean) for one in scores]
 
 
 def _short(name: str) -> str:

@@ -211,6 +211,7 @@ def _judge_classes(
     import numpy as np
 
     from llmctl.evals.baseline import BASELINE, Baseline
+    from llmctl.evals.bootstrap import doubt
     from llmctl.evals.classification import classify_report
     from llmctl.evals.classifier_report import (
         ClassifierPortrait,
@@ -243,6 +244,8 @@ def _judge_classes(
     ]
     table = comparison(found.scores, others)
     console.table("", table.columns, table.rows)
+    if told := doubt(len(texts)):
+        console.warn(told)
     facts = found.facts() | test.facts | {"classes": len(found.classes)}
     facts |= _told(others)
     portrait = ClassifierPortrait(
@@ -263,15 +266,16 @@ def _judge_classes(
 def _told(others: list[Any]) -> dict[str, Any]:
     """The figures of the baseline, and of another model, as facts."""
     from llmctl.evals.baseline import BASELINE
+    from llmctl.evals.bootstrap import gain_facts
 
     facts: dict[str, Any] = {}
     for other in others:
-        gain, scores = other.gain["macro_f1"], other.scores
+        scores = other.scores
         is_baseline = other.name == BASELINE
         prefix = "baseline" if is_baseline else "compared"
         facts |= {f"{prefix}_accuracy": scores.accuracy, f"{prefix}_macro_f1": scores.macro_f1}
         if not is_baseline:
-            facts |= {"gain_macro_f1": gain.gain, "p_value": gain.p_value}
+            facts |= gain_facts(other.gain)
     return facts
 
 
@@ -295,7 +299,8 @@ def _judge_answers(
     config: Eval, data: _Data, sources: list[ModelSource], draft: Draft
 ) -> dict[str, Any]:
     """The scores of a model's answers; those of another model are set beside them."""
-    from llmctl.evals.chat_report import answer, told_scores, write_answers_report
+    from llmctl.evals.bootstrap import doubt
+    from llmctl.evals.chat_report import ChatPortrait, answer, told_scores, write_chat_report
 
     conversations, remarks = _conversations(config, data)
     for remark in remarks:
@@ -308,10 +313,18 @@ def _judge_answers(
     (draft.path / ANSWERS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     table = told_scores(answered)
     console.table("", table.columns, table.rows)
-    facts = answered.facts()
-    write_answers_report(
-        draft.path, f"reports/{draft.name}", answered, identity(config), _lineage(draft)
+    if told := doubt(len(conversations)):
+        console.warn(told)
+    facts = answered.facts(beside="compared")
+    portrait = ChatPortrait(
+        title=f"reports/{draft.name}",
+        summary=f"{len(conversations):,} questions",
+        answered=answered,
+        facts=facts,
+        config=identity(config),
+        lineage=_lineage(draft),
     )
+    write_chat_report(draft.path, portrait)
     return facts
 
 

@@ -426,6 +426,7 @@ def _report(
     metrics: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Let both models answer test questions; the page, and what it says as facts."""
+    from llmctl.evals.bootstrap import doubt
     from llmctl.evals.chat_report import ChatPortrait, answer, told_scores, write_chat_report
     from llmctl.report import Tree
 
@@ -436,6 +437,8 @@ def _report(
     (draft.path / SAMPLES).write_text("\n".join(lines) + "\n", encoding="utf-8")
     table = told_scores(answered)
     console.table("on questions that it never saw", table.columns, table.rows)
+    if told := doubt(len(answered.questions)):
+        console.warn(told)
     inputs = [
         Tree(f"{row['kind']} {row['name']}", row["digest"][:12]) for row in draft.plan["inputs"]
     ]
@@ -443,6 +446,8 @@ def _report(
         draft.path,
         ChatPortrait(
             title=f"models/{draft.name}",
+            summary=f"loss on unseen answers {facts['test_loss_before']:.3f} before,"
+            f" {facts['test_loss']:.3f} after",
             answered=answered,
             facts=facts,
             config=identity(config),
@@ -450,4 +455,4 @@ def _report(
             lineage=Tree(f"models/{draft.name}", "", inputs),
         ),
     )
-    return answered.facts()
+    return answered.facts(beside="base")

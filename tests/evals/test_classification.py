@@ -5,6 +5,7 @@ from sklearn.metrics import f1_score
 from llmctl.data.labeled.classes import Example
 from llmctl.evals.answers import compare_answers, gains
 from llmctl.evals.baseline import Baseline
+from llmctl.evals.bootstrap import doubt, mean_difference
 from llmctl.evals.classification import (
     calibration_error,
     classify_report,
@@ -89,8 +90,18 @@ def test_a_better_classifier_is_found_better_and_an_equal_one_is_not() -> None:
     same = compare(LABELS, weak, weak, 3)["macro_f1"]
 
     assert better.interval.low > 0
-    assert better.p_value < 0.01
+    # The least that the draws can tell, which is not zero.
+    assert better.p_value == pytest.approx(2 / 2001)
+    assert better.told(3).endswith("p < 0.001")
     assert (same.gain, same.p_value) == (0.0, 1.0)
+
+
+def test_of_a_few_examples_no_p_value_is_given() -> None:
+    few, enough = (mean_difference(np.full(examples, 0.25)) for examples in (9, 10))
+
+    assert (few.p_value, few.told(2)) == (None, "+0.25")
+    assert doubt(9)
+    assert (enough.told(2), doubt(10)) == ("+0.25 [+0.25, +0.25] p < 0.001", None)
 
 
 def test_the_baseline_learns_what_words_say() -> None:
