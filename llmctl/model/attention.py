@@ -2,7 +2,8 @@
 
 torch's own kernel nearly always. On a CPU in bfloat16 its backward pass takes up to six times as
 long as plain products over short rows (measured at 64 to 512 tokens), so that training takes those.
-On a GPU training in rows of several documents, or with a window, takes a kernel that knows blocks.
+On a GPU rows of several documents, or with a window, take a kernel that knows blocks: to train, or
+where they are long.
 
     B batch, N heads, K key and value heads, T queries, S keys, H head width
 """
@@ -29,6 +30,9 @@ BLOCK = 128
 # Where kernels for a mask are generated, and the narrowest head that they take.
 GENERATING_DEVICES = frozenset({"cuda"})
 NARROWEST_HEAD = 16
+# Where nothing is learnt no kernel is generated for up to so many tokens: a mask of all pairs takes
+# 16 MB a row.
+LONGEST_WHOLE = 4096
 
 
 def row_mask(time: int, shape: Shape, segments_BT: Tensor | None, like: Tensor) -> Mask | None:
@@ -47,7 +51,7 @@ def takes_blocks(time: int, head_width: int, like: Tensor) -> bool:
     """Whether rows of so many tokens that need a mask are better off with one in blocks."""
     is_wide = time > 1 and head_width >= NARROWEST_HEAD
     is_here = like.device.type in GENERATING_DEVICES and _has_compiler()
-    return is_wide and is_here and torch.is_grad_enabled()
+    return is_wide and is_here and (torch.is_grad_enabled() or time > LONGEST_WHOLE)
 
 
 @functools.cache
@@ -113,8 +117,8 @@ def whole_mask(
     mask_TS = window_mask(time, time, window, device)
     if segments_BT is None:
         return mask_TS
-    is_same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
-    return (is_same_BTS & mask_TS)[:, None]
+    seen_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
+    return seen_BTS.logical_and_(mask_TS)[:, None]
 
 
 def first_seen(

@@ -14,7 +14,7 @@ from torch.nn.attention import flex_attention
 from torch.nn.attention.flex_attention import BlockMask
 
 from llmctl.model import attention
-from llmctl.model.attention import attend, first_seen, row_mask, whole_mask
+from llmctl.model.attention import LONGEST_WHOLE, attend, first_seen, row_mask, whole_mask
 from llmctl.model.block_mask import SIDE, block_mask
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.shapes import Size, shape_of
@@ -111,8 +111,21 @@ def test_the_kernel_of_a_gpu_finds_and_learns_what_a_whole_mask_does(
         torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_reads_a_long_row_of_documents_without_a_mask_of_all_pairs() -> None:
+    time = 2 * LONGEST_WHOLE
+    model = fresh(shape_of(Size(1, 64, 16, time), vocab_size=40, family="llama"), 0, device="cuda")
+    ids = torch.zeros(1, time, dtype=torch.long, device="cuda")
+
+    with torch.no_grad():
+        model.hidden(ids, segments_BT=torch.arange(time, device="cuda")[None] // 500)
+
+    assert torch.cuda.max_memory_allocated() < time**2
+
+
 @pytest.mark.usefixtures("_gradients_on_a_cpu")
-def test_only_training_in_rows_that_need_a_mask_takes_blocks() -> None:
+def test_only_training_and_long_rows_that_need_a_mask_take_blocks() -> None:
     shape = shape_of(Size(1, 64, 16, TIME), vocab_size=40, family="llama")
     narrow = shape_of(Size(1, 64, 8, TIME), vocab_size=40, family="llama")
     windowed = replace(shape, window=20)
@@ -124,6 +137,8 @@ def test_only_training_in_rows_that_need_a_mask_takes_blocks() -> None:
     assert isinstance(row_mask(TIME, narrow, SEGMENTS, like), Tensor)
     with torch.no_grad():
         assert isinstance(row_mask(TIME, shape, SEGMENTS, like), Tensor)
+        long = torch.arange(LONGEST_WHOLE + 1)[None] // 1000
+        assert isinstance(row_mask(LONGEST_WHOLE + 1, shape, long, like), BlockMask)
 
 
 def losses_and_gradients(model: Transformer, segments: Tensor | None) -> list[Tensor]:

@@ -157,6 +157,27 @@ def test_no_gradient_outlives_its_step() -> None:
     assert all(value.grad is None for value in one.masters.values)
 
 
+@torch.no_grad()
+def test_a_kernel_is_generated_while_blocks_run_as_they_were_written() -> None:
+    one = trainer()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    one.model.blocks[0].compile(backend=backend)
+    kernel = torch.compile(torch.nn.functional.silu, backend=backend)
+
+    with one.eager():
+        kernel(one.model(torch.zeros(1, 4, dtype=torch.long)))
+    aside = len(graphs)
+    one.model(torch.zeros(1, 4, dtype=torch.long))
+    torch.compiler.reset()
+
+    assert (aside, len(graphs)) == (1, 2)
+
+
 def test_documents_in_one_row_learn_as_documents_apart() -> None:
     model = fresh(SHAPE, 0)
     ids = torch.randint(1, 64, (2, 9), generator=torch.Generator().manual_seed(0))
