@@ -145,6 +145,43 @@ def test_a_full_disk_ends_the_run_with_the_rank_and_the_cause(tiny_workspace: Wo
     assert "Traceback" not in done.stderr
 
 
+# Tells of a bystander as if it were itself, by a clock of long ago, and is at work for a while.
+STRANGE = """
+import json, os, pathlib, sys, time
+rank = int(os.environ["RANK"])
+pulse = pathlib.Path(os.environ["LLMCTL_PULSES"]) / f"rank-{rank}.json"
+pulse.write_text(json.dumps({"rank": rank, "pid": int(sys.argv[1]), "doing": "works"}))
+os.utime(pulse, (0, 0))
+pathlib.Path(sys.argv[2]).write_text(os.environ["OMP_NUM_THREADS"])
+time.sleep(1)
+"""
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> tuple[bool, int]:
+    """Whether the bystander outlived the run, and with how many threads two workers began."""
+    threads = tmp_path_factory.mktemp("strange") / "threads"
+    with subprocess.Popen(["sleep", "600"]) as bystander, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        told = [str(bystander.pid), str(threads)]
+        launch = Launch(arguments=lambda _: ["-c", STRANGE, *told], processes=2)
+        try:
+            supervise(launch, on_restart=pytest.fail)
+            return bystander.poll() is None, int(threads.read_text())
+        finally:
+            bystander.kill()
+
+
+def test_a_clock_that_is_set_does_not_end_a_run_and_what_ended_by_itself_is_not_killed(
+    strange: tuple[bool, int],
+) -> None:
+    assert strange[0]
+
+
+def test_processes_share_the_cores_of_a_machine(strange: tuple[bool, int]) -> None:
+    assert strange[1] == max(1, (os.cpu_count() or 1) // 2)
+
+
 def test_machines_that_do_not_come_are_told_with_how_many_and_how_long() -> None:
     meeting = f"localhost:{free_port()}"
     launch = Launch(

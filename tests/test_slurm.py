@@ -19,6 +19,7 @@ SRUN = """#!{python}
 import os, signal, subprocess, sys
 from pathlib import Path
 
+assert os.environ["SRUN_CPUS_PER_TASK"] == "8"
 assert sys.argv[1:3] == ["--kill-on-bad-exit=0", "--wait=600"]
 step = {{"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}}
 step |= {{"SLURM_STEP_NODELIST": "localhost"}}
@@ -59,6 +60,7 @@ class Cluster:
             "PATH": f"{tools}:{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "SLURM_JOB_ID": job,
+            "SLURM_CPUS_PER_TASK": "8",
             "OMP_NUM_THREADS": "1",
         }
         self.requeue = f"requeue {job}"

@@ -197,7 +197,6 @@ def _of_two(arguments: tuple[str, ...]) -> dict[str, Weights] | str:
             processes=2,
             patience=PATIENCE,
             max_restarts=0,
-            threads=1,
         )
         try:
             supervise(launch, on_restart=lambda _: None)

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -275,7 +274,6 @@ def _launched(config: Pretrain, workspace: Workspace, name: str) -> Artifact:
                 rendezvous=devices.rendezvous,
                 patience=devices.patience,
                 max_restarts=devices.max_restarts,
-                threads=None if devices.gpus else max(1, (os.cpu_count() or 1) // devices.here),
             ),
             on_restart=console.warn,
         )

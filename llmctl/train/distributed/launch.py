@@ -61,7 +61,6 @@ class Launch:
     rendezvous: str | None = None
     patience: float = 600.0
     max_restarts: int = 3
-    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +105,9 @@ def _attempt(launch: Launch, attempt: int, began: float) -> Fault | None:
             "outcome": str(folder / "outcome.json"),
         }
         (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-        environment = os.environ | {PULSES: str(folder / "pulses"), BEGAN: str(began)}
-        if launch.threads is not None:
-            environment["OMP_NUM_THREADS"] = str(launch.threads)
+        # Else each would take all of them.
+        cores = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // launch.processes))}
+        environment = cores | os.environ | {PULSES: str(folder / "pulses"), BEGAN: str(began)}
         with stop_requests() as should_stop, _agent(folder, environment) as agent:
             stalled = _watch(agent, folder, launch.patience, should_stop)
             if should_stop():
@@ -138,9 +137,11 @@ def _agent(folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.
                     worker.kill()
             # Until a worker is gone, so is not its lock on the draft.
             psutil.wait_procs(workers, timeout=SECONDS_TO_DIE)
-        for pulse in _pulses(folder):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pulse["pid"], signal.SIGKILL)
+        elif agent.returncode:
+            # It died itself, and left its workers behind.
+            for pulse in _pulses(folder):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pulse["pid"], signal.SIGKILL)
 
 
 def _watch(
@@ -148,20 +149,25 @@ def _watch(
 ) -> Fault | None:
     """Wait for the agent to end; a Fault where nothing moved for too long."""
     is_told = False
+    seen: dict[str, int] = {}
+    since = time.monotonic()
     while agent.poll() is None:
         if should_stop() and not is_told:
             agent.terminate()
             is_told = True
-        if _seconds_still(folder) > patience:
+        found = _told_at(folder)
+        if found != seen:
+            seen, since = found, time.monotonic()
+        if seen and time.monotonic() - since > patience:
             return _standstill(folder, patience)
         time.sleep(POLL_SECONDS)
     return None
 
 
-def _seconds_still(folder: Path) -> float:
-    """How long no rank has told anything new; none, before the first one did."""
-    times = [path.stat().st_mtime for path in (folder / "pulses").glob("rank-*.json")]
-    return time.time() - max(times) if times else 0.0
+def _told_at(folder: Path) -> dict[str, int]:
+    """When each rank told anything last, by a clock that may be set: only a change means much."""
+    pulses = (folder / "pulses").glob("rank-*.json")
+    return {path.name: path.stat().st_mtime_ns for path in pulses}
 
 
 def _standstill(folder: Path, patience: float) -> Fault:
