@@ -259,6 +259,10 @@ def test_what_no_table_can_be_scored_by_is_refused(
 ) -> None:
     with pytest.raises(DataError, match="no column `nope`") as refusal:
         scored(workspace, reviews, tmp_path / "a.csv", text_column="nope")
+    (tmp_path / "lines.txt").write_text("a foul day")
+    named = predict.Predict(file=tmp_path / "lines.txt", text_column="nope", model="reviews")
+    with pytest.raises(DataError, match="no column `nope`"):
+        predict.run(named, workspace)
     with pytest.raises(DataError, match="no files match") as missing:
         scored(workspace, tmp_path / "nosuch.csv", tmp_path / "nosuch-scored.csv")
     with pytest.raises(ConfigError, match="--top"):

@@ -62,7 +62,7 @@ def run(config: Predict, workspace: Workspace) -> dict[str, Any]:
     folder = source.path
     if not is_classifier(folder):
         return _next_tokens(config, folder)
-    if config.out is not None or (config.file is not None and _is_table(config.file)):
+    if config.out is not None or _is_table(config):
         trained_on = None
         if source.input.kind == "model":
             trained_on = workspace.find("model", source.input.name).facts.get("text_column")
@@ -167,8 +167,11 @@ def _say_mixed(out: Path, kinds: Any) -> None:
         console.note(f"columns with values of several types, written as text: {listed}")
 
 
-def _is_table(path: Path) -> bool:
-    return not {".txt", ".md", ""} & {path.suffix.lower()}
+def _is_table(config: Predict) -> bool:
+    """Whether rows are meant, not lines: by the file's name, or since a column is named."""
+    if config.file is None:
+        return False
+    return config.text_column is not None or config.file.suffix.lower() not in (".txt", ".md", "")
 
 
 def _texts(config: Predict) -> list[str]:
