@@ -620,6 +620,7 @@ def _write_predictions(path: Path, found: Any, logits: Any) -> None:
 
 
 def _say(judged: Any, others: list[Any]) -> None:
+    from llmctl.evals.bootstrap import doubt
     from llmctl.evals.classifier_report import comparison
 
     table = comparison(judged.scores, others)
@@ -637,3 +638,5 @@ def _say(judged: Any, others: list[Any]) -> None:
         f"accuracy lies between {low:.1%} and {high:.1%} (95 %);"
         f" calibration error {judged.calibration_error:.3f}, tempered by {judged.temperature:.2f}"
     )
+    if told := doubt(judged.texts):
+        console.warn(told)
