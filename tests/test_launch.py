@@ -20,7 +20,7 @@ import torch
 from llmctl.cli.main import main
 from llmctl.errors import TrainingError
 from llmctl.stages.pretrain import Pretrain, run
-from llmctl.train.distributed.launch import Launch, supervise
+from llmctl.train.distributed.launch import Launch, standstill, supervise
 from llmctl.workspace import Artifact, Workspace
 from tests.test_resume import assert_same_run
 
@@ -180,6 +180,78 @@ def test_a_clock_that_is_set_does_not_end_a_run_and_what_ended_by_itself_is_not_
 
 def test_processes_share_the_cores_of_a_machine(strange: tuple[bool, int]) -> None:
     assert strange[1] == max(1, (os.cpu_count() or 1) // 2)
+
+
+def test_of_ranks_that_stand_still_the_likeliest_cause_is_named_first() -> None:
+    doing = ["waits for the sum of gradients", "computes step 16", "computes step 16"]
+    pulses = [
+        {"rank": rank, "pid": os.getpid(), "doing": one, "at": at}
+        for rank, (one, at) in enumerate(zip(doing, (1.0, 3.0, 2.0), strict=True))
+    ]
+
+    told = standstill(pulses, 600.0)
+
+    assert told == (
+        "nothing moved for 600 seconds: rank 2 computes step 16; rank 1 computes step 16;"
+        " rank 0 waits for the sum of gradients"
+    )
+
+
+# Of two ranks in rows the second dies in a step, and nobody ends the first.
+DEATH = """
+import os, signal, sys
+import torch
+from torch.distributed.fsdp import fully_shard
+from llmctl.cli.failures import explain
+from llmctl.train.distributed.world import here, joined
+
+cpu = torch.device("cpu")
+try:
+    with joined(here(), device=cpu, patience=60.0) as world:
+        group = world.mesh("cpu", (2, 1), ("rows", "others")).get_group("others")
+        print(group._get_backend(cpu).options._timeout, flush=True)
+        model = fully_shard(torch.nn.Linear(8, 8))
+        for step in range(3):
+            world.doing(f"computes step {step}")
+            if step == 2 and not world.leads:
+                os.kill(os.getpid(), signal.SIGKILL)
+            model(torch.ones(2, 8)).sum().backward()
+except Exception as error:
+    failure = explain(error)
+    print(failure.message, file=sys.stderr, flush=True)
+    os._exit(failure.code)
+"""
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, int]:
+    """What the first of two ranks, which the second left, said and told, and its exit code."""
+    told = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    told |= {"LOCAL_WORLD_SIZE": "2", "LLMCTL_PULSES": str(tmp_path_factory.mktemp("pulses"))}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", DEATH],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | told | {"RANK": str(rank)},
+        )
+        for rank in range(2)
+    )
+    second.communicate(timeout=120)
+    out, err = first.communicate(timeout=120)
+    return err, out, first.returncode
+
+
+def test_a_rank_that_is_left_in_the_middle_of_a_step_says_so(left: tuple[str, str, int]) -> None:
+    err, _, code = left
+
+    assert code == TrainingError.exit_code, err
+    assert "rank 0 waited in vain for others, while it computes step 2: " in err
+
+
+def test_groups_of_some_ranks_wait_longer_than_who_watches(left: tuple[str, str, int]) -> None:
+    assert left[1] == "0:02:00\n"
 
 
 def test_machines_that_do_not_come_are_told_with_how_many_and_how_long() -> None:

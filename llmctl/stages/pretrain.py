@@ -223,7 +223,7 @@ def _trained(
     devices = config.devices
     in_rows = devices.parallel in ("fsdp", "hsdp")
     with (
-        joined(world, device=device, patience=devices.patience, in_rows=in_rows),
+        joined(world, device=device, patience=devices.patience, in_rows=in_rows) as world,
         _draft(config, workspace, reading, name, world) as draft,
     ):
         training = _open(config, reading, shape, draft, earlier, world)

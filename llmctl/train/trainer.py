@@ -199,8 +199,10 @@ class Trainer:
         loss, norm = self.plan.reduce(gradients, loss)
         if number + 1 != self.steps:
             self.feed.fetch(number + 1, self.micro_rows)
-        # The one time in a step that the host waits for the device.
+        # The one time in a step that the host waits for the device, which waits for the others'.
+        self.world.doing(f"waits for the sums of step {number + 1:,}")
         nats, length = torch.stack((loss, norm)).tolist()
+        self.world.doing(f"updates weights by step {number + 1:,}")
         skipped = not (math.isfinite(nats) and math.isfinite(length))
         if not skipped:
             if length + 1e-6 > self.plan.clip:

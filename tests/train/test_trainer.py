@@ -22,14 +22,17 @@ from llmctl.data.batches import IGNORED, Batch
 from llmctl.errors import TrainingError
 from llmctl.model.transformer import Transformer, fresh
 from llmctl.shapes import Shape, named_shape
+from llmctl.train.distributed.world import Pulse, World
 from llmctl.train.masters import Masters
 from llmctl.train.objectives import Objective, next_token
 from llmctl.train.optimizers.muon import muon
 from llmctl.train.probe import fitting_rows
 from llmctl.train.recipe import Rates
+from llmctl.train.reduction import Alone
 from llmctl.train.schedule import Schedule
 from llmctl.train.spread import Spread
 from llmctl.train.trainer import Hooks, Plan, StepFacts, Trainer
+from llmctl.train.twins import tiny_model, tiny_trainer
 from llmctl.workspace import Workspace
 
 SHAPE = named_shape("nano", vocab_size=64, num_layers=2, width=32, num_heads=2, context=16)
@@ -298,3 +301,32 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_loss_stays() -> None:
     assert wide[0] == 32
     assert narrow[0] < 32
     assert narrow[1] == pytest.approx(wide[1], rel=1e-4)
+
+
+class Told(Pulse):
+    """All that was told."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 0)
+        self.all: list[str] = []
+
+    def tell(self, doing: str) -> None:
+        self.all.append(doing)
+
+
+def test_who_watches_hears_whether_a_rank_computes_or_waits_for_the_device() -> None:
+    told = Told()
+    trainer = tiny_trainer(tiny_model(), reduce=Alone(World(_pulse=told)))
+
+    trainer.step()
+
+    assert told.all == [
+        "computes step 1",
+        "waits for the sums of step 1",
+        "updates weights by step 1",
+    ]
+
+
+def test_memory_that_runs_out_while_others_are_waited_for_is_not_their_fault() -> None:
+    with pytest.raises(torch.OutOfMemoryError), World(size=2).waiting_for("a sum"):
+        raise torch.OutOfMemoryError("CUDA out of memory")

@@ -159,7 +159,7 @@ def _watch(
         if found != seen:
             seen, since = found, time.monotonic()
         if seen and time.monotonic() - since > patience:
-            return _standstill(folder, patience)
+            return Fault(_died(standstill(_pulses(folder), patience)), True)
         time.sleep(POLL_SECONDS)
     return None
 
@@ -170,14 +170,19 @@ def _told_at(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in pulses}
 
 
-def _standstill(folder: Path, patience: float) -> Fault:
-    """Which rank stood still, and what the others waited for."""
-    pulses = [one | {"doing": _seen(one)} for one in _pulses(folder)]
-    waiting = [one for one in pulses if one["doing"].startswith("waits")]
-    still = [one for one in pulses if one not in waiting]
-    told = "; ".join(f"rank {one['rank']} {one['doing']}" for one in [*still, *waiting][:4])
-    message = f"nothing moved for {patience:.0f} seconds: {told}"
-    return Fault(_died(message), True)
+def standstill(pulses: Sequence[Mapping[str, Any]], patience: float) -> str:
+    """What is told where nothing moved for so many seconds: the likeliest cause comes first.
+
+    Who is stopped, then who does not wait for others, then who told something longest ago.
+    """
+
+    def likelihood(pulse: Mapping[str, Any]) -> tuple[bool, bool, float]:
+        doing = str(pulse["doing"])
+        return not doing.startswith("is stopped"), doing.startswith("waits"), pulse["at"]
+
+    seen = sorted([{**one, "doing": _seen(one)} for one in pulses], key=likelihood)
+    told = "; ".join(f"rank {one['rank']} {one['doing']}" for one in seen[:4])
+    return f"nothing moved for {patience:.0f} seconds: {told}"
 
 
 def _seen(pulse: Mapping[str, Any]) -> str:

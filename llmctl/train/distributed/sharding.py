@@ -8,7 +8,7 @@ while the block runs.
 from typing import Any
 
 import torch
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
     FSDPModule,
@@ -30,7 +30,7 @@ def mesh_over(device: str, world: World, each: int) -> DeviceMesh:
     """
     ranks = world.size // world.parts
     sizes, names = (ranks // each, each, world.parts), ("replicate", "shard", "part")
-    mesh = init_device_mesh(device, sizes, mesh_dim_names=names)
+    mesh = world.mesh(device, sizes, names)
     return mesh["shard"] if ranks == each else mesh["replicate", "shard"]
 
 

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed._functional_collectives import all_to_all_single, wait_tensor
-from torch.distributed.device_mesh import init_device_mesh
 
 from llmctl.train.distributed.world import World
 
@@ -21,7 +20,7 @@ class Team:
 
     def __init__(self, world: World, device: torch.device) -> None:
         sizes, names = (world.teams, world.slices, world.parts), ("team", "slice", "part")
-        mesh = init_device_mesh(device.type, sizes, mesh_dim_names=names)
+        mesh = world.mesh(device.type, sizes, names)
         self.group: dist.ProcessGroup = mesh.get_group("slice")
         self.size = world.slices
         self.place = mesh.get_local_rank("slice")

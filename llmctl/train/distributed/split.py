@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed._functional_collectives import all_reduce, wait_tensor
-from torch.distributed.device_mesh import init_device_mesh
 
 from llmctl.model.transformer import fused_parts
 from llmctl.shapes import Shape
@@ -31,7 +30,7 @@ class Split:
 
     def __init__(self, world: World, device: torch.device, shape: Shape) -> None:
         sizes = (world.size // world.parts, world.parts)
-        mesh = init_device_mesh(device.type, sizes, mesh_dim_names=("peers", "parts"))
+        mesh = world.mesh(device.type, sizes, ("peers", "parts"))
         self._group: Any = mesh.get_group("parts")
         self.ranks = world.within(self._group)
         self.peers = world.within(mesh.get_group("peers"))

@@ -26,6 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from llmctl.errors import ConfigError, TrainingError
+from llmctl.registry import load
 
 # Where a worker writes what it is doing, for whoever watches over it; when the command began.
 PULSES, BEGAN = "LLMCTL_PULSES", "LLMCTL_BEGAN"
@@ -47,7 +48,7 @@ class Pulse:
         """From here on it does something else."""
         self.doing = doing
         if self.path is not None:
-            told = {"rank": self.rank, "pid": os.getpid(), "doing": doing}
+            told = {"rank": self.rank, "pid": os.getpid(), "doing": doing, "at": time.monotonic()}
             # Whole or not at all: a rank may be stopped while it writes.
             beside = self.path.with_suffix(".tmp")
             beside.write_text(json.dumps(told), encoding="utf-8")
@@ -73,6 +74,7 @@ class World:
     local_size: int = 1
     _pulse: Pulse = NOBODY_WATCHES
     _group: Any = None
+    _timeout: datetime.timedelta | None = None
     slices: int = 1
     parts: int = 1
 
@@ -182,6 +184,16 @@ class World:
         rank, size = dist.get_rank(group), dist.get_world_size(group)
         return replace(self, rank=rank, size=size, _group=group, slices=1, parts=1)
 
+    def mesh(self, device: str, sizes: Sequence[int], names: Sequence[str]) -> Any:
+        """All ranks as torch's mesh, whose groups wait for one another as long as all do."""
+        make: Any = load("torch.distributed.device_mesh:init_device_mesh")
+        made = make(device, tuple(sizes), mesh_dim_names=tuple(names))
+        if self._timeout is not None:
+            set_timeout: Any = load("torch.distributed.distributed_c10d:_set_pg_timeout")
+            for group in made.get_all_groups():
+                set_timeout(self._timeout, group)
+        return made
+
     def doing(self, what: str) -> None:
         """Note for whoever watches what this rank does from here on."""
         self._pulse.tell(what)
@@ -193,13 +205,10 @@ class World:
         self.doing(f"waits for {what}")
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise  # a RuntimeError, too, but this rank's own
         except RuntimeError as error:
-            why = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-            raise TrainingError(
-                f"rank {self.rank} waited in vain for {what}: {why}",
-                hint="another rank has ended or stands still; the last checkpoint is kept: run the"
-                " same command again to go on",
-            ) from error
+            raise _left_alone(self.rank, what, error) from error
         self.doing(before)
 
 
@@ -279,13 +288,18 @@ def joined(
     if PULSES in os.environ:
         end_with_parent()
     world.doing("waits for the other ranks to come")
-    dist.init_process_group(
-        _backend(device),
-        rank=world.rank,
-        world_size=world.size,
-        timeout=datetime.timedelta(seconds=patience),
-    )
-    yield world
+    # Who watches can tell which rank stands still; those that wait for it cannot, and come second.
+    longer = 2 if PULSES in os.environ else 1
+    timeout = datetime.timedelta(seconds=longer * patience)
+    try:
+        dist.init_process_group(
+            _backend(device), rank=world.rank, world_size=world.size, timeout=timeout
+        )
+        yield replace(world, _timeout=timeout)
+    except RuntimeError as error:
+        if not _is_of_others(error):
+            raise
+        raise _left_alone(world.rank, f"others, while it {world._pulse.doing}", error) from error
     # Left out after a fault: there it would wait for ranks that are gone.
     dist.destroy_process_group()
 
@@ -297,6 +311,20 @@ def _group_of_one(device: torch.device) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _is_of_others(error: RuntimeError) -> bool:
+    """Whether another rank is why; what gloo raises is told by its words alone."""
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
+
+
+def _left_alone(rank: int, what: str, error: RuntimeError) -> TrainingError:
+    why = next(iter(str(error).strip().splitlines()), "no reason given")
+    return TrainingError(
+        f"rank {rank} waited in vain for {what}: {why}",
+        hint="another rank has ended or stands still; the last checkpoint is kept: run the same"
+        " command again to go on",
+    )
 
 
 def _backend(device: torch.device) -> str:
