@@ -337,7 +337,7 @@ class Workspace:
                 yield draft
             except LlmctlError as error:
                 is_new = isinstance(error, ConfigError) and not draft.resumed
-                if is_new or [one.name for one in draft.path.iterdir()] == [PLAN]:
+                if is_new or [one.name for one in draft.path.glob("*")] == [PLAN]:
                     shutil.rmtree(draft.path)
                 raise
             assert draft.artifact is not None, "a draft must be finished inside its block"

@@ -701,7 +701,7 @@ def test_a_dry_run_refuses_answers_of_which_none_fits(workspace: Workspace, tmp_
         file=tmp_path / "long.json", base="tuning-base", dry_run=True
     )
 
-    with pytest.raises(DataError, match=r"fits into 128 tokens \(the first: long.json:"):
+    with pytest.raises(DataError, match="fits into 128 tokens"):
         finetune_instruct.run(config, workspace)
 
 

@@ -165,7 +165,7 @@ def fit(conversations: Sequence[Conversation], template: ChatTemplate, context: 
             rows.append(Rendered(one.ids[beyond:], one.trained[beyond:], one.end_ids))
     if not rows:
         raise DataError(
-            f"no conversation fits into {context:,} tokens (the first: {names[0]})",
+            f"no conversation fits into {context:,} tokens",
             hint="give a larger `--context`, or a base model that has one",
         )
     return Fitted(rows, shortened, tuple(left_out))
