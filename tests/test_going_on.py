@@ -61,6 +61,20 @@ def test_a_base_keeps_its_shape(workspace: Workspace) -> None:
         go_on(workspace, layers=4, name="other")
 
 
+@pytest.mark.parametrize("base", ["old", "models/old"])
+def test_a_base_is_never_replaced_by_what_goes_on_from_it(workspace: Workspace, base: str) -> None:
+    before = workspace.find("model", "old").digest
+    reference = base if base == "old" else str(workspace.root / base)
+    config = pretrain.Pretrain(
+        base=reference, from_="rhymes", steps=1, name="old", force=True, **SMALL
+    )
+
+    with pytest.raises(ConfigError, match="models/old is what is read"):
+        pretrain.run(config, workspace)
+
+    assert workspace.find("model", "old").digest == before
+
+
 def test_text_of_another_tokenizer_is_refused(workspace: Workspace, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"from_": ("rhymes",), "vocab_size": 300, "tokenizer_name": "other"}
     tokenize.run(tokenize.Tokenize(name="rhymes-bpe", **settings), workspace)
