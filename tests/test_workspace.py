@@ -76,6 +76,18 @@ def test_a_refusal_leaves_a_draft_only_where_something_was_made(workspace: Works
     assert [name for _, name, _ in workspace.drafts()] == ["something"]
 
 
+def test_a_refusal_behind_a_finished_artifact_is_told_and_leaves_it(workspace: Workspace) -> None:
+    def refuse() -> None:
+        with workspace.draft("corpus", "notes", config={}) as draft:
+            draft.finish(facts={})
+            raise DataError("too late")
+
+    with pytest.raises(DataError, match="too late"):
+        refuse()
+
+    assert workspace.has("corpus", "notes")
+
+
 def test_the_same_command_takes_its_draft_up_again(workspace: Workspace) -> None:
     break_off(workspace, "notes")
 
