@@ -109,7 +109,7 @@ def _attempt(launch: Launch, attempt: int, began: float) -> Fault | None:
         cores = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // launch.processes))}
         environment = cores | os.environ | {PULSES: str(folder / "pulses"), BEGAN: str(began)}
         with stop_requests() as should_stop, _agent(folder, environment) as agent:
-            stalled = _watch(agent, folder, launch.patience, should_stop)
+            stalled = _watch(agent, folder, launch, should_stop)
             if should_stop():
                 return Fault(_interruption(folder), False)
         return stalled or _fault(launch, folder, agent.returncode)
@@ -145,9 +145,12 @@ def _agent(folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.
 
 
 def _watch(
-    agent: subprocess.Popen[bytes], folder: Path, patience: float, should_stop: Callable[[], bool]
+    agent: subprocess.Popen[bytes], folder: Path, launch: Launch, should_stop: Callable[[], bool]
 ) -> Fault | None:
-    """Wait for the agent to end; a Fault where nothing moved for too long."""
+    """Wait for the agent to end; a Fault where nothing moved for too long.
+
+    Until all ranks of this machine are there, those that wait for them have a limit of their own.
+    """
     is_told = False
     seen: dict[str, int] = {}
     since = time.monotonic()
@@ -158,8 +161,8 @@ def _watch(
         found = _told_at(folder)
         if found != seen:
             seen, since = found, time.monotonic()
-        if seen and time.monotonic() - since > patience:
-            return Fault(_died(standstill(_pulses(folder), patience)), True)
+        if len(seen) == launch.processes and time.monotonic() - since > launch.patience:
+            return Fault(_died(standstill(_pulses(folder), launch.patience)), True)
         time.sleep(POLL_SECONDS)
     return None
 
