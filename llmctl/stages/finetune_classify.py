@@ -79,7 +79,7 @@ class FinetuneClassify:
         panel="Training", rare=True,
     )  # fmt: skip
     init: Literal["auto", "counts", "base"] = knob(
-        "auto", help="Embedding of the base, or with what counts say; counts for strange texts",
+        "auto", help="Embedding of the base, or with what counts say; counts for easy labels",
         panel="Training", rare=True,
     )  # fmt: skip
     patience: int | None = knob(
@@ -361,7 +361,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         ),
         rows=config.batch,
         is_balanced=config.balance,
-        is_counted=_is_counted(config, met),
+        is_counted=_is_counted(config, met, teacher),
         noise=config.noise,
         teacher=teacher,
         adapters=_adapters(config),
@@ -412,11 +412,6 @@ def _teacher(
     return Teacher(baseline.shares, rows) if rows else None
 
 
-def _asks_whether_strange(config: FinetuneClassify) -> bool:
-    undecided = (_may_mix(config) and config.distill is None) or config.init == "auto"
-    return _may_adapt(config) or (config.method == "full" and undecided)
-
-
 def _is_strange(met: dict[str, Any]) -> bool:
     """Whether the base has hardly seen texts like these."""
     from llmctl.train.tuning_recipe import STRANGE
@@ -424,10 +419,14 @@ def _is_strange(met: dict[str, Any]) -> bool:
     return met.get("bits_per_byte_before", 0.0) > STRANGE
 
 
-def _is_counted(config: FinetuneClassify, met: dict[str, Any]) -> bool:
-    """Whether the embedding begins with what counts of tokens say of the classes."""
+def _is_counted(config: FinetuneClassify, met: dict[str, Any], teacher: Any) -> bool:
+    """Whether the embedding begins with what counts of tokens say of the classes.
+
+    Of itself where the labels are so easy that mixed texts teach nothing; these teach more.
+    """
     if config.init == "auto":
-        return config.method == "full" and _is_strange(met)
+        is_easy = _may_mix(config) and config.distill is None and teacher is None
+        return is_easy and _is_strange(met)
     return config.init == "counts"
 
 
@@ -446,7 +445,7 @@ def _meet(
     place = draft.path / ADAPTED
     if (place / FACTS).exists():
         return json.loads((place / FACTS).read_bytes())
-    if not _asks_whether_strange(config):
+    if not (_may_adapt(config) or (_may_mix(config) and config.distill is None)):
         return {}
     texts = Texts(*([one.text for one in found.splits[side]] for side in ("train", "validation")))
     before = bits_per_byte(base.path, texts.validation, machine)
