@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -331,10 +332,14 @@ def test_a_model_that_the_data_are_not_for_is_refused_by_name(
 
 
 def test_the_folder_of_a_classifier_is_no_base(
-    classifier: Any, workspace: Workspace, reviews: Path
+    classifier: Any, workspace: Workspace, reviews: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="is a classifier, not a language model"):
+    elsewhere = shutil.copytree(classifier.path, tmp_path / "elsewhere")
+
+    with pytest.raises(WorkspaceError, match="is a classifier, not a causal-lm"):
         classify(workspace, reviews, base=str(classifier.path), name="of-a-classifier")
+    with pytest.raises(ConfigError, match="is a classifier, not a language model"):
+        classify(workspace, reviews, base=str(elsewhere), name="of-a-classifier")
 
 
 def test_the_same_command_again_finds_the_model_made(

@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from llmctl.errors import ConfigError, TrainingError
+from llmctl.errors import ConfigError, Interruption, TrainingError
 from llmctl.registry import load
 
 # Where a worker writes what it is doing, for whoever watches over it; when the command began.
@@ -296,6 +296,10 @@ def joined(
             _backend(device), rank=world.rank, world_size=world.size, timeout=timeout
         )
         yield replace(world, _timeout=timeout)
+    except Interruption:
+        # All stop after the same step. Whoever ended without parting might be aborted at its end.
+        dist.destroy_process_group()
+        raise
     except RuntimeError as error:
         if not _is_of_others(error):
             raise
