@@ -126,7 +126,9 @@ def score(labels_N: Integers, predicted_N: Integers) -> Scores:
     """Accuracy, macro-F1 and Matthews' correlation coefficient."""
     most = int(max(labels_N.max(), predicted_N.max())) + 1
     accuracy, macro_f1 = _figures(labels_N, predicted_N, most)
-    mcc = float(metrics.matthews_corrcoef(labels_N, predicted_N))
+    # Of one class alone nothing is told, which scikit-learn would warn of.
+    is_one = len({*labels_N.tolist(), *predicted_N.tolist()}) == 1
+    mcc = 0.0 if is_one else float(metrics.matthews_corrcoef(labels_N, predicted_N))
     return Scores(accuracy=float(accuracy), macro_f1=float(macro_f1), mcc=mcc)
 
 

@@ -45,6 +45,13 @@ def test_a_class_that_the_test_lacks_does_not_pull_the_macro_f1_down() -> None:
     assert found.macro_f1 == 1.0
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_test_of_one_class_is_scored_without_a_warning_of_the_library() -> None:
+    found = score(np.zeros(4, dtype=int), np.zeros(4, dtype=int))
+
+    assert (found.accuracy, found.macro_f1, found.mcc) == (1.0, 1.0, 0.0)
+
+
 def test_the_interval_holds_the_score_and_narrows_with_more_texts() -> None:
     whole = classify_report(logits(right=0.8, sharpness=3), LABELS, CLASSES, ["x"] * 400)
     part = classify_report(logits(right=0.8, sharpness=3)[:50], LABELS[:50], CLASSES, ["x"] * 50)
