@@ -17,7 +17,7 @@ FLOORS = (
     {"values", "toml", "durable", "figures"},
     {"hub", "manifest"},
     {"config", "shapes", "workspace", "shards", "console", "plots", "report"},
-    {"devices"},
+    {"devices", "tuning"},
     {"data", "model", "costs"},
     {"train", "infer"},
     {"evals"},

@@ -14,10 +14,10 @@ from llmctl.data.labeled.conversations import ASSISTANT, Conversation, Message
 from llmctl.errors import DataError
 from llmctl.evals.answers import Likeness, compare_answers, gains
 from llmctl.evals.bootstrap import Difference, are_few, gain_facts
-from llmctl.evals.pictures import score_bars
+from llmctl.evals.pictures import losses, score_bars
 from llmctl.infer.engine import Engine
 from llmctl.infer.sampling import Sampling
-from llmctl.plots import DARK, LIGHT, loss_curve
+from llmctl.plots import DARK, LIGHT
 from llmctl.report import Picture, Section, Table, Text, Tree, facts_table, write_report
 
 # Room for an answer beyond the longest that is expected, in characters a token and tokens.
@@ -162,12 +162,8 @@ def write_chat_report(directory: Path, portrait: ChatPortrait) -> None:
         Section("What was answered", _samples(answered)),
     ]
     if portrait.metrics:
-        curve = loss_curve(portrait.metrics)
-        (directory / "loss.png").write_bytes(curve)
-        dark = loss_curve(portrait.metrics, palette=DARK)
-        sections.append(
-            Section("How it learnt", [Picture(png=curve, dark=dark, caption="loss over the steps")])
-        )
+        curve = losses(directory, portrait.metrics, caption="loss over the steps")
+        sections.append(Section("How it learnt", [curve]))
     sections += [
         Section("Facts", [facts_table(portrait.facts)]),
         Section("Settings", [facts_table(portrait.config)]),

@@ -8,8 +8,8 @@ from typing import Any
 
 from llmctl.evals.bootstrap import Difference, Integers
 from llmctl.evals.classification import Classification, Scores, compare, score
-from llmctl.evals.pictures import confusion_matrix
-from llmctl.plots import DARK, loss_curve
+from llmctl.evals.pictures import confusion_matrix, losses
+from llmctl.plots import DARK
 from llmctl.report import Picture, Section, Table, Tree, facts_table, write_report
 
 LONGEST_TEXT = 300
@@ -71,12 +71,8 @@ def write_classifier_report(directory: Path, portrait: ClassifierPortrait) -> No
         Section("The data", [_remarks(portrait.remarks)]),
     ]
     if portrait.metrics:
-        curve = loss_curve(portrait.metrics, target="text")
-        (directory / "loss.png").write_bytes(curve)
-        dark = loss_curve(portrait.metrics, target="text", palette=DARK)
-        sections.append(
-            Section("How it learnt", [Picture(png=curve, dark=dark, caption="loss over the steps")])
-        )
+        curve = losses(directory, portrait.metrics, caption="loss over the steps", target="text")
+        sections.append(Section("How it learnt", [curve]))
     sections += [
         Section("Facts", [facts_table(portrait.facts)]),
         Section("Settings", [facts_table(portrait.config)]),

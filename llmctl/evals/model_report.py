@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmctl.evals.pictures import losses
 from llmctl.figures import duration
 from llmctl.infer.engine import Engine
 from llmctl.infer.sampling import Sampling
-from llmctl.plots import DARK, loss_curve
-from llmctl.report import Picture, Section, Table, Text, Tree, facts_table, write_report
+from llmctl.report import Section, Table, Text, Tree, facts_table, write_report
 
 SAMPLE_TOKENS = 60
 NEXT_TOKENS = 5
@@ -33,11 +33,9 @@ class Portrait:
 
 def write_model_report(directory: Path, portrait: Portrait, *, device: str) -> None:
     """Write the picture and the page of a model folder; reads the model once, to let it write."""
-    picture = loss_curve(portrait.metrics)
-    (directory / "loss.png").write_bytes(picture)
-    dark = loss_curve(portrait.metrics, palette=DARK)
+    caption = "loss and learning rate over the steps"
+    curves = losses(directory, portrait.metrics, caption=caption)
     engine = Engine.open(directory, device=device)
-    curves = Picture(png=picture, dark=dark, caption="loss and learning rate over the steps")
     write_report(
         directory / "report.html",
         portrait.title,

@@ -1,15 +1,23 @@
-"""Counts of right and wrong classes, or scores with their intervals -> a PNG."""
+"""Counts of right and wrong classes, scores with their intervals, a run's losses -> a PNG."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from llmctl.evals.answers import Likeness
 from llmctl.evals.bootstrap import are_few
-from llmctl.plots import DPI, LIGHT, Palette, blank, dress, to_png
+from llmctl.plots import DARK, DPI, LIGHT, Palette, blank, dress, loss_curve, to_png
+from llmctl.report import Picture
+
+if TYPE_CHECKING:
+    # What scores answers takes long to import, and other pictures need none of it.
+    from llmctl.evals.answers import Likeness
 
 # Counts are written into the cells of a confusion matrix of up to so many classes.
 MOST_LABELLED, LONGEST_LABEL = 20, 24
@@ -91,3 +99,13 @@ def _reaches(scores: Sequence[Likeness]) -> list[tuple[float, float]]:
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
+
+
+def losses(
+    directory: Path, metrics: Sequence[Mapping[str, Any]], *, caption: str, target: str = "token"
+) -> Picture:
+    """How the loss of a run fell, which is kept as `loss.png`, too."""
+    curve = loss_curve(metrics, target=target)
+    (directory / "loss.png").write_bytes(curve)
+    dark = loss_curve(metrics, target=target, palette=DARK)
+    return Picture(png=curve, dark=dark, caption=caption)

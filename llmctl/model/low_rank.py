@@ -11,7 +11,7 @@ its own.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,9 +55,16 @@ class AdapterSettings:
                 )
 
 
-def parse_targets(names: str | None) -> tuple[str, ...]:
-    """The matrices that `query,value` names, known or not; all where nothing is named."""
-    return TARGETS if names is None else tuple(name.strip() for name in names.split(","))
+def settings_of(knobs: Any, *, dora: bool = False) -> AdapterSettings:
+    """Adapters as knobs describe them: `targets` are named as `query,value`, all where none is."""
+    named = knobs.targets
+    return AdapterSettings(
+        rank=knobs.rank,
+        alpha=knobs.alpha,
+        dropout=knobs.dropout,
+        targets=TARGETS if named is None else tuple(one.strip() for one in named.split(",")),
+        dora=dora,
+    )
 
 
 class LowRank(nn.Module):

@@ -9,17 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmctl.config import (
-    dry_run_knob,
-    force_knob,
-    identity,
-    knob,
-    name_knob,
-    parse_count,
-    refuse_idle,
-)
+from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
 from llmctl.console import console
 from llmctl.errors import ConfigError
+from llmctl.tuning import WITH_ADAPTERS, check_adapters, check_source
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Draft, Workspace
@@ -142,7 +135,7 @@ def run(config: FinetuneClassify, workspace: Workspace) -> Artifact | dict[str, 
 
 
 def _check(config: FinetuneClassify) -> None:
-    _check_source(config)
+    check_source(config, READING, rows="texts")
     if config.distill and config.method == "head":
         raise ConfigError(
             "`--distill` makes new texts, and `--method head` reads the given ones once",
@@ -154,25 +147,9 @@ def _check(config: FinetuneClassify) -> None:
             hint="`--method full` goes with it",
         )
     _check_numbers(config)
-    _check_adapters(config)
-
-
-def _check_source(config: FinetuneClassify) -> None:
-    if config.file is None and config.data is None:
-        raise ConfigError(
-            "say which texts to learn from", hint="a file, or `--data NAME` of the workspace"
-        )
-    if config.file is not None and config.data is not None:
-        raise ConfigError(
-            "a file and `--data` both say which texts to learn from", hint="give one of them"
-        )
-    if config.data is not None:
-        refuse_idle(
-            config,
-            *READING,
-            because=f"`--data {config.data}` is read and split already",
-            hint="leave that out, or give the file with it and another `--name`",
-        )
+    check_adapters(config, ADAPTERS)
+    if config.method in WITH_ADAPTERS:
+        _adapters(config)  # which refuses matrices that there are not
 
 
 def _check_numbers(config: FinetuneClassify) -> None:
@@ -195,27 +172,10 @@ def _check_numbers(config: FinetuneClassify) -> None:
             raise ConfigError(f"`--{key} {getattr(config, key)}` is no share below 1")
 
 
-def _check_adapters(config: FinetuneClassify) -> None:
-    if config.method == "lora":
-        _adapters(config)  # which refuses matrices that there are not
-        return
-    refuse_idle(
-        config,
-        *ADAPTERS,
-        because=f"`--method {config.method}` trains without adapters",
-        hint="`--method lora` has them",
-    )
-
-
 def _adapters(config: FinetuneClassify) -> Any:
-    from llmctl.model.low_rank import AdapterSettings, parse_targets
+    from llmctl.model.low_rank import settings_of
 
-    return AdapterSettings(
-        rank=config.rank,
-        alpha=config.alpha,
-        dropout=config.dropout,
-        targets=parse_targets(config.targets),
-    )
+    return settings_of(config)
 
 
 def _labeled(config: FinetuneClassify, workspace: Workspace) -> Artifact:

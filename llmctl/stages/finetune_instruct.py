@@ -9,17 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmctl.config import (
-    dry_run_knob,
-    force_knob,
-    identity,
-    knob,
-    name_knob,
-    parse_count,
-    refuse_idle,
-)
+from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
 from llmctl.console import console
 from llmctl.errors import ConfigError
+from llmctl.tuning import WITH_ADAPTERS, check_adapters, check_source
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Draft, Workspace
@@ -148,7 +141,7 @@ def run(config: FinetuneInstruct, workspace: Workspace) -> Artifact | dict[str, 
 
 
 def _check(config: FinetuneInstruct) -> None:
-    _check_source(config)
+    check_source(config, READING, rows="conversations")
     for key in ("epochs", "learning_rate", "alpha"):
         value = getattr(config, key)
         if value is not None and not 0 < value < float("inf"):
@@ -159,53 +152,11 @@ def _check(config: FinetuneInstruct) -> None:
             raise ConfigError(f"`--{key.replace('_', '-')} {value}` is not at least 1")
     if not 0 <= config.dropout < 1:
         raise ConfigError(f"`--dropout {config.dropout}` is no share below 1")
-    _check_adapters(config)
+    check_adapters(config, ADAPTERS)
+    if config.method in WITH_ADAPTERS:
+        _adapters(config)  # which refuses matrices that there are not
     if config.method == "qlora":
         _check_four_bits(config)
-
-
-def _check_source(config: FinetuneInstruct) -> None:
-    if config.file is None and config.data is None:
-        raise ConfigError(
-            "say which conversations to learn from",
-            hint="a file, or `--data NAME` of the workspace",
-        )
-    if config.file is not None and config.data is not None:
-        raise ConfigError(
-            "a file and `--data` both say which conversations to learn from",
-            hint="give one of them",
-        )
-    if config.data is not None:
-        refuse_idle(
-            config,
-            *READING,
-            because=f"`--data {config.data}` is read and split already",
-            hint="leave that out, or give the file with it and another `--name`",
-        )
-
-
-def _check_adapters(config: FinetuneInstruct) -> None:
-    if config.method != "full":
-        _adapters(config)  # which refuses matrices that there are not
-        return
-    refuse_idle(
-        config,
-        *ADAPTERS,
-        because=f"`--method {config.method}` trains without adapters",
-        hint="`--method lora` has them",
-    )
-
-
-def _adapters(config: FinetuneInstruct) -> Any:
-    from llmctl.model.low_rank import AdapterSettings, parse_targets
-
-    return AdapterSettings(
-        rank=config.rank,
-        alpha=config.alpha,
-        dropout=config.dropout,
-        targets=parse_targets(config.targets),
-        dora=config.dora,
-    )
 
 
 def _check_four_bits(config: FinetuneInstruct) -> None:
@@ -218,6 +169,12 @@ def _check_four_bits(config: FinetuneInstruct) -> None:
             hint="take `--method lora`, or leave `--dora` out",
         )
     load_bitsandbytes()
+
+
+def _adapters(config: FinetuneInstruct) -> Any:
+    from llmctl.model.low_rank import settings_of
+
+    return settings_of(config, dora=config.dora)
 
 
 def _labeled(config: FinetuneInstruct, workspace: Workspace) -> Artifact:
