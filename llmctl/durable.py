@@ -17,6 +17,8 @@ import xxhash
 from llmctl.registry import load
 
 SEAL = "seal.json"
+# Sums of some of the files, by whoever wrote them, until the folder is sealed.
+SEALS_OF_SOME = "seal-*.json"
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -66,7 +68,9 @@ def sealed_directory(target: Path) -> Iterator[Path]:
     beside.mkdir(parents=True)
     try:
         yield beside
-        sums = {path.name: _seal_file(path) for path in sorted(beside.iterdir())}
+        sums = _taken_in(beside)
+        rest = (path for path in sorted(beside.iterdir()) if path.name not in sums)
+        sums |= {path.name: _seal_file(path) for path in rest}
         write_durably(beside / SEAL, json.dumps(sums, indent=1).encode())
         if target.exists():
             shutil.rmtree(target)
@@ -75,6 +79,25 @@ def sealed_directory(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def seal_some(folder: Path, pattern: str, number: int) -> None:
+    """Sync and sum the files that one of several has put into a folder, by a pattern of names.
+
+    `number` tells the several apart. To seal the folder nobody reads these files again.
+    """
+    sums = {path.name: _seal_file(path) for path in sorted(folder.glob(pattern))}
+    name = SEALS_OF_SOME.replace("*", str(number))
+    write_durably(folder / name, json.dumps(sums).encode())
+
+
+def _taken_in(folder: Path) -> dict[str, Any]:
+    """The sums that were made by others, each of which is deleted."""
+    sums: dict[str, Any] = {}
+    for path in sorted(folder.glob(SEALS_OF_SOME)):
+        sums |= json.loads(path.read_bytes())
+        path.unlink()
+    return sums
 
 
 def _seal_file(path: Path) -> dict[str, Any]:
@@ -107,11 +130,14 @@ def _rename(beside: Path, place: Path) -> None:
     sync(place.parent)
 
 
-def damage(directory: Path) -> str | None:
-    """Why a sealed folder cannot be trusted, None where all its files match their seal."""
+def damage(directory: Path, share: slice = slice(None)) -> str | None:
+    """Why a sealed folder cannot be trusted, None where all its files match their seal.
+
+    Of several who look, each reads a `share` of the files.
+    """
     try:
         sums = json.loads((directory / SEAL).read_bytes())
-        for name, known in sums.items():
+        for name, known in list(sums.items())[share]:
             path = directory / name
             if path.stat().st_size != known["bytes"]:
                 return f"{name} has {path.stat().st_size:,} bytes instead of {known['bytes']:,}"

@@ -147,3 +147,20 @@ def test_a_run_goes_on_where_other_processes_left_it(trained: Workspace) -> None
     assert model(trained, "hops-back").facts["world_size"] == 2
     assert model(trained, "hops-into-parts").facts["tensor_parallel"] == 2
     assert model(trained, "hops-out-of-parts").facts["resumed_from"] == STEPS // 2
+
+
+def test_ranks_look_together_whether_what_they_go_on_from_is_sound(trained: Workspace) -> None:
+    (step,) = (model(trained, "fsdp").path / "state").glob("step-*")
+    assert sorted(one.name for one in step.iterdir()) == [
+        "seal.json",
+        "shard-00001-model-00001-of-00001.safetensors",
+        "shard-00002-model-00001-of-00001.safetensors",
+        "trainer.json",
+    ]
+    part = next(step.glob("shard-00002-*"))
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1
+    part.write_bytes(content)
+
+    with pytest.raises(AssertionError, match=f"damaged \\({part.name} does not match"):
+        train(trained, [job(2, "fsdp", devices=FSDP, steps=2 * STEPS)])

@@ -18,7 +18,7 @@ import torch
 from llmctl.evals.finding import Finding
 from llmctl.figures import rate, size
 from llmctl.model.device import CAPABILITIES
-from llmctl.train.meter import copy_rate, matmul_rate
+from llmctl.train.meter import copy_rate, link_rate, matmul_rate
 
 WIDTH, SECONDS = 1024, 0.5
 SCRATCH_BYTES, CHUNK_BYTES = 64 * 2**20, 4 * 2**20
@@ -39,6 +39,7 @@ def hardware_looks(root: Path) -> dict[str, Look]:
     for device in devices():
         looks[f"rates of {device}"] = functools.partial(rates, device)
     return looks | {
+        "GPUs to each other": links,
         "free space": lambda: free_space(root),
         "disk": lambda: disk(root),
         "clock": lambda: clock(root),
@@ -135,6 +136,18 @@ def rates(device: torch.device) -> Iterator[Finding]:
     bandwidth = copy_rate(device, seconds=SECONDS)
     facts = {"bytes_per_second": bandwidth}
     yield Finding(f"{device} memory", rate(bandwidth, 1, "B"), facts=facts)
+
+
+def links() -> Iterator[Finding]:
+    """How fast the first GPU sends to each of the others; sharded training waits for that."""
+    found = [device for device in devices() if device.type == "cuda"]
+    for other in found[1:]:
+        first = found[0]
+        is_direct = torch.cuda.can_device_access_peer(first, other)
+        bandwidth = link_rate(first, other, seconds=SECONDS)
+        way = "directly" if is_direct else "by way of the host"
+        facts = {"bytes_per_second": bandwidth, "direct": is_direct}
+        yield Finding(f"{first} to {other}", f"{rate(bandwidth, 1, 'B')}, {way}", facts=facts)
 
 
 def free_space(root: Path) -> Iterator[Finding]:

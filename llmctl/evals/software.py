@@ -6,12 +6,14 @@ import platform
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from llmctl.evals.finding import Finding
+from llmctl.registry import load
 from llmctl.train.distributed.world import backends
 
 SHOWN = ("torch", "tokenizers", "datasets", "pyarrow", "numpy")
@@ -105,11 +107,15 @@ def compiler() -> Iterator[Finding]:
 def messengers() -> Iterator[Finding]:
     """By what several processes would talk."""
     found = backends()
-    facts = {"backends": found}
+    facts: dict[str, Any] = {"backends": found}
+    if "nccl" in found:
+        version: Any = load("torch.cuda.nccl:version")
+        facts["nccl"] = ".".join(map(str, version()))
     if "gloo" not in found:
         advice = "this torch trains in one process only: install one with gloo"
         yield Finding("process groups", ", ".join(found) or "none", advice, facts)
         return
     needs_nccl = torch.cuda.device_count() > 1 and "nccl" not in found
     advice = "several GPUs need NCCL: install torch for CUDA" if needs_nccl else ""
-    yield Finding("process groups", ", ".join(found), advice, facts)
+    told = [f"{name} {facts.get(name, '')}".rstrip() for name in found]
+    yield Finding("process groups", ", ".join(told), advice, facts)

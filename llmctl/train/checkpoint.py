@@ -25,6 +25,7 @@ from llmctl.durable import damage, sealed_directory, unsealed
 from llmctl.errors import TrainingError
 from llmctl.registry import load
 from llmctl.train.distributed.rows import Piece
+from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.masters import Master
 from llmctl.train.trainer import Progress, Trainer
 
@@ -125,16 +126,22 @@ class Checkpoints:
             hint=f"free some space and run the same command again; {self._told_last()}",
         )
 
-    def newest(self) -> Saved | None:
-        """The newest checkpoint that is sound; a damaged one is set aside, by name."""
-        for path in reversed(self._all()):
-            why = damage(path)
+    def newest(self, world: World = ALONE) -> Saved | None:
+        """The newest checkpoint that is sound; a damaged one is set aside, by name.
+
+        All ranks must ask, each of which reads a share of the files.
+        """
+        for name in world.told_by_first([path.name for path in reversed(self._all())]):
+            path = self.directory / name
+            why = damage_found(path, world)
             if why is None:
                 return read_saved(path)
-            aside = path.with_name(f"damaged-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-            logger.warning("checkpoint %s is damaged (%s); set aside as %s", path, why, aside.name)
+            if world.leads:
+                aside = path.with_name(f"damaged-{name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+                told = "checkpoint %s is damaged (%s); set aside as %s"
+                logger.warning(told, path, why, aside.name)
         return None
 
     def prune(self, pinned: Iterable[int]) -> None:
@@ -152,9 +159,19 @@ class Checkpoints:
         return f"the last good checkpoint is {last[-1].name}" if last else "nothing was saved yet"
 
 
-def sound(path: Path) -> Saved | None:
-    """The checkpoint in a folder, None where it is damaged."""
-    return read_saved(path) if damage(path) is None else None
+def damage_found(path: Path, world: World) -> str | None:
+    """What is wrong with a checkpoint, as the first rank says whose share of the files is damaged.
+
+    TrainingError where a rank does not see the folder at all.
+    """
+    if not path.is_dir():
+        raise TrainingError(
+            f"rank {world.rank} does not see {path}",
+            hint="the workspace must lie on a disk that all machines share",
+        )
+    why = damage(path, slice(world.rank, None, world.size))
+    first = world.least(world.size if why is None else world.rank)
+    return None if first == world.size else world.told_by(first, why)
 
 
 def read_saved(path: Path) -> Saved:
@@ -171,7 +188,7 @@ def _prepared(
         # Every rank writes into the folder that the first has made.
         trainer.world.wait_for_all("the folder of a checkpoint")
         save_parts: Any = load("llmctl.train.distributed.parts:save_parts")
-        return save_parts(_pieces(trainer), unsealed(target))
+        return save_parts(_pieces(trainer), unsealed(target), trainer.world)
     if place is None:
         return lambda: None
     weights = {name: one.to("cpu", copy=True) for name, one in form.state().items()}

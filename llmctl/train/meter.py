@@ -41,6 +41,13 @@ def copy_rate(device: torch.device, *, seconds: float) -> float:
     return 2 * COPIED_BYTES / _best_time(lambda: target.copy_(source), device, seconds)
 
 
+def link_rate(device: torch.device, other: torch.device, *, seconds: float) -> float:
+    """Bytes a second from the memory of one GPU into that of another."""
+    source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source, device=other)
+    return COPIED_BYTES / _best_time(lambda: target.copy_(source), device, seconds)
+
+
 def _best_time(work: Callable[[], object], device: torch.device, seconds: float) -> float:
     """The shortest time that some work takes, of those that fit; the first does not count."""
     best, deadline = float("inf"), time.perf_counter() + seconds

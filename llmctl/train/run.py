@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from llmctl.durable import write_durably
 from llmctl.errors import Interruption, TrainingError
-from llmctl.train.checkpoint import Checkpoints, ModelForm, Saved, read_saved, restore, sound
+from llmctl.train.checkpoint import Checkpoints, ModelForm, Saved, damage_found, read_saved, restore
 from llmctl.train.distributed.world import World
 from llmctl.train.goodput import Goodput
 from llmctl.train.journal import Journal
@@ -233,23 +233,18 @@ class Run:
             self.trainer.steps = json.loads(path.read_bytes())["steps"]
 
     def _agreed(self, origin: Path | None) -> Saved | None:
-        """The checkpoint to go on from; what the first rank finds is what all take."""
-        path = None
-        if self.world.leads:
-            from_origin = None if origin is None else self._read_origin(origin)
-            saved = self.checkpoints.newest() or from_origin
-            path = None if saved is None else str(saved.path)
-        path = self.world.told_by_first(path)
-        return None if path is None else read_saved(Path(path))
-
-    def _read_origin(self, origin: Path) -> Saved:
-        saved = sound(origin)
-        if saved is None:
+        """The checkpoint to go on from, which all ranks have looked at."""
+        saved = self.checkpoints.newest(self.world)
+        first = self.world.told_by_first(None if origin is None else str(origin))
+        if saved is not None or first is None:
+            return saved
+        why = damage_found(Path(first), self.world)
+        if why is not None:
             raise TrainingError(
-                f"{origin} is damaged, so the run cannot go on from it",
+                f"{first} is damaged ({why}), so the run cannot go on from it",
                 hint="train anew with `--force`",
             )
-        return saved
+        return read_saved(Path(first))
 
     def _remember(self, saved: Saved) -> None:
         self.resumed_from = saved.progress.step

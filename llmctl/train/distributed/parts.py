@@ -5,13 +5,11 @@ ranks, or one process that holds the whole, can read them. No pickle: torch's ow
 """
 
 import errno
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import (
@@ -26,20 +24,25 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, WriteItemType
 
+from llmctl.durable import seal_some
 from llmctl.train.distributed.rows import Piece
+from llmctl.train.distributed.world import World
 
 
-def save_parts(pieces: Mapping[str, Piece], directory: Path) -> Callable[[], None]:
-    """Copy this rank's pieces to the host; what is left to do, on all ranks, is to write them."""
+def save_parts(pieces: Mapping[str, Piece], directory: Path, world: World) -> Callable[[], None]:
+    """Copy this rank's pieces to the host; what is left to do, on all ranks, is to write them.
+
+    Each rank also sums the files that it wrote: one that read those of all would take hours.
+    """
     state = {
         name: _placed(one._replace(value=one.value.detach().to("cpu", copy=True)))
         for name, one in pieces.items()
         if one.value.numel()
     }
-    group = _writers(dist.group.WORLD)
+    group = world.for_writing()
 
     def finish() -> None:
-        writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
+        writer = _Sealing(str(directory), save_distributed=True)
         try:
             dcp.save(state, storage_writer=writer, process_group=group)
         except CheckpointException as error:
@@ -61,6 +64,17 @@ def load_parts(pieces: Mapping[str, Piece], directory: Path, *, alone: bool) -> 
         name: _placed(one) for name, one in pieces.items() if one.value.numel()
     }
     dcp.load(state, storage_reader=HuggingFaceStorageReader(str(directory)), no_dist=alone)
+
+
+class _Sealing(HuggingFaceStorageWriter):
+    """Each rank sums what it has written, before all say that they have."""
+
+    def write_data(self, plan: Any, planner: Any) -> Any:
+        done = super().write_data(plan, planner)
+        done.wait()
+        number = plan.storage_data["shard_index"]
+        seal_some(Path(self.path), f"shard-{number:05}-*", number)
+        return done
 
 
 class _Placed(Tensor):
@@ -96,12 +110,3 @@ def _placed(piece: Piece) -> _Placed:
     placed = piece.value.as_subclass(_Placed)
     placed.piece = piece
     return placed
-
-
-@functools.lru_cache(maxsize=1)
-def _writers(_ranks: Any) -> Any:
-    """A group of the same ranks for the thread that writes, whose questions must not cross others.
-
-    One for each time that they meet.
-    """
-    return dist.new_group(backend="gloo")

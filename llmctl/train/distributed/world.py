@@ -10,6 +10,7 @@ NCCL between GPUs, gloo between CPUs and for the few numbers that steer a run.
 
 import contextlib
 import datetime
+import functools
 import json
 import os
 import re
@@ -129,15 +130,19 @@ class World:
 
     def told_by_first(self, value: Any) -> Any:
         """What rank 0 says, as JSON knows it; what the others say is not heard."""
+        return self.told_by(0, value)
+
+    def told_by(self, rank: int, value: Any) -> Any:
+        """What a rank says, as JSON knows it; what the others say is not heard."""
         if self.is_alone:
             return value
         message = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
         length = torch.tensor(len(message))
-        with self.waiting_for("word from rank 0"):
-            dist.broadcast(length, 0)
-            if not self.leads:
+        with self.waiting_for(f"word from rank {rank}"):
+            dist.broadcast(length, rank)
+            if self.rank != rank:
                 message = torch.empty(int(length), dtype=torch.uint8)
-            dist.broadcast(message, 0)
+            dist.broadcast(message, rank)
         return json.loads(bytes(message.tolist()))
 
     def wait_for_all(self, what: str) -> None:
@@ -193,6 +198,14 @@ class World:
             for group in made.get_all_groups():
                 set_timeout(self._timeout, group)
         return made
+
+    def for_writing(self) -> Any:
+        """The same ranks once more, for the thread that writes, apart from all other questions.
+
+        A disk may take longer than a step; hence they wait half an hour for one another, or as
+        long as all do if that is more.
+        """
+        return _for_writing(dist.group.WORLD, self._timeout)
 
     def doing(self, what: str) -> None:
         """Note for whoever watches what this rank does from here on."""
@@ -306,6 +319,13 @@ def joined(
         raise _left_alone(world.rank, f"others, while it {world._pulse.doing}", error) from error
     # Left out after a fault: there it would wait for ranks that are gone.
     dist.destroy_process_group()
+
+
+@functools.lru_cache(maxsize=1)
+def _for_writing(_ranks: Any, timeout: datetime.timedelta | None) -> Any:
+    """One for each time that ranks meet."""
+    longest = max(dist.default_pg_timeout, timeout or dist.default_pg_timeout)
+    return dist.new_group(backend="gloo", timeout=longest)
 
 
 @contextlib.contextmanager
