@@ -8,6 +8,9 @@ PYTHON ?= $(if $(wildcard $(STAMP)),$(BIN)/python,python3)
 DEMO_WORKSPACE ?= workspace
 DATA ?= ../shared/data
 BENCH ?= build/bench
+WORKERS ?= 2
+# Each of them computes with one thread; the tests of a file share what they set up.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -55,12 +58,14 @@ fix: install ## repair what can be repaired without thinking
 	$(BIN)/ruff format .
 
 .PHONY: test
-test: install ## the whole offline suite on the CPU
-	$(BIN)/python -m pytest
+test: export OMP_NUM_THREADS := 1
+test: install ## the whole offline suite on the CPU, WORKERS files at a time
+	$(PYTEST)
 
 .PHONY: test-fast
+test-fast: export OMP_NUM_THREADS := 1
 test-fast: install ## the same without the slow tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 .PHONY: soak
 soak: install ## 400 random kills of training in one process, 100 in two, compared bit for bit; 1,000 broken inputs
