@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +361,22 @@ def test_adapters_alone_teach_it_too_and_leave_a_plain_model(
     assert made.facts["accuracy"] > 0.9
     assert made.facts["trained_parameters"] < 0.4 * made.facts["parameters"]
     assert not [name for name in load_file(made.path / "model.safetensors") if "lora" in name]
+    assert_peft_classifies_alike(made.path, workspace.find("model", "tuning-base").path)
+
+
+def assert_peft_classifies_alike(folder: Path, base: Path) -> None:
+    """The adapters beside a classifier, on its base, are that classifier."""
+    peft = pytest.importorskip("peft")
+    opens = transformers.AutoModelForSequenceClassification.from_pretrained
+    with warnings.catch_warnings():
+        # PEFT asks transformers by a name that is to go.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`")
+        theirs = peft.PeftModel.from_pretrained(opens(base, num_labels=2), folder / "adapter")
+    text = transformers.AutoTokenizer.from_pretrained(folder)("a merry day", return_tensors="pt")
+    with torch.no_grad():
+        expected = opens(folder)(**text).logits
+        torch.testing.assert_close(theirs(**text).logits, expected, atol=1e-4, rtol=0)
+    assert expected.diff().abs() > 0.1
 
 
 def test_the_method_head_leaves_all_but_the_last_block_as_it_was(

@@ -27,6 +27,8 @@ MATRICES = frozenset(("qkv", "out", "gate_up", "up", "down"))
 # How PEFT calls our parameters, behind the name of the module that they adapt.
 PREFIX = "base_model.model."
 SUFFIXES = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
+# How transformers calls the head of every classifier.
+HEAD = "score"
 # Ways to draw an adapter that leave the model itself alone.
 HARMLESS_DRAWS = (True, False, "gaussian", "orthogonal")
 
@@ -144,8 +146,23 @@ def save_adapter(
     model: nn.Module, settings: AdapterSettings, directory: Path, base_name: str
 ) -> None:
     """Write the adapters of a model into a folder that PEFT loads onto the model `base_name`."""
-    shape = transformer_in(model).shape
-    state, tensors = adapter_state(model), dict[str, Tensor]()
+    write_adapter(adapter_state(model), transformer_in(model).shape, settings, directory, base_name)
+
+
+def write_adapter(
+    state: Mapping[str, Tensor],
+    shape: Shape,
+    settings: AdapterSettings,
+    directory: Path,
+    base_name: str,
+    *,
+    head_CD: Tensor | None = None,
+) -> None:
+    """The same of the state of adapters; with the head of a classifier, of C classes, beside them.
+
+    Such a one goes onto transformers' `AutoModelForSequenceClassification` of the base.
+    """
+    tensors = dict[str, Tensor]()
     adapted: set[str] = set()
     others: set[str] = set()
     for projection in projections(shape):
@@ -169,6 +186,9 @@ def save_adapter(
         "fan_in_fan_out": any(one.transposed for one in projections(shape)),
         "inference_mode": True,
     }
+    if head_CD is not None:
+        tensors[f"{PREFIX}{HEAD}.weight"] = head_CD.detach().cpu().contiguous()
+        config |= {"task_type": "SEQ_CLS", "modules_to_save": [HEAD]}
     write_json(directory / CONFIG, config)
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
 

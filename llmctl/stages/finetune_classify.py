@@ -310,8 +310,10 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     met = _meet(config, found, base, draft, machine)
     baseline = _baseline(found)
     teacher = _teacher(config, found, met, baseline, draft)
+    is_adapted = "bits_per_byte_adapted" in met
     lesson = Lesson(
-        base=draft.path / ADAPTED if "bits_per_byte_adapted" in met else base.path,
+        base=draft.path / ADAPTED if is_adapted else base.path,
+        is_base_kept=not is_adapted,
         classes=found.classes,
         train=found.splits["train"],
         validation=found.splits["validation"],

@@ -18,7 +18,7 @@ from torch import Tensor
 from llmctl.data.augmentation import Recombination
 from llmctl.data.class_batches import NO_MORE, ClassBatches, LabelledText, More, Noise
 from llmctl.data.tokenizer import Tokenizer
-from llmctl.model.adapters import add_adapters, merge_adapters
+from llmctl.model.adapters import adapter_state, add_adapters, merge_adapters, write_adapter
 from llmctl.model.checkpoint import SpecialIds, load_model
 from llmctl.model.classifier import Classifier, alike, class_logits, classifier_from, padded
 from llmctl.model.classifier_folder import save_classifier
@@ -90,7 +90,8 @@ class Lesson:
     """What to train on, and how; `judge` scores classes, `doubt` is macro-F1's standard error.
 
     A step is of `rows` of the given texts, and of those that the teacher is asked about. Where
-    `is_counted`, the embedding begins with what counts of tokens tell of the classes.
+    `is_counted`, the embedding begins with what counts of tokens tell of the classes. Adapters are
+    kept apart only where their base, too, `is_base_kept`.
     """
 
     base: Path
@@ -102,6 +103,7 @@ class Lesson:
     rows: int
     is_balanced: bool
     is_counted: bool = False
+    is_base_kept: bool = True
     noise: float
     teacher: Teacher | None = None
     adapters: AdapterSettings
@@ -119,6 +121,7 @@ class Classifying:
         decoder = load_model(lesson.base, dtype=torch.float32)
         self.model = classifier_from(decoder, len(lesson.classes), seed=lesson.seed)
         self.cut = 0
+        self._adapters: dict[str, Tensor] = {}
         self._validation = self.encode([one.text for one in lesson.validation])
         self._truth = np.array([one.label for one in lesson.validation])
         rows = self.encode([one.text for one in lesson.train])
@@ -173,6 +176,7 @@ class Classifying:
             add_adapters(model.decoder, lesson.adapters, seed=lesson.seed)
         model.load_state_dict({name: one.cpu() for name, one in state.items()}, strict=False)
         if lesson.method == "lora":
+            self._adapters = adapter_state(model)
             merge_adapters(model.decoder)
         self.model = model.to(device)
 
@@ -182,12 +186,27 @@ class Classifying:
             self.model.score.weight /= temperature
 
     def write_model(self, directory: Path) -> None:
-        """The classifier as it stands, as a folder that transformers opens."""
+        """The classifier as it stands, as a folder that transformers opens.
+
+        Adapters, which are merged, lie beside it with the head in PEFT's form in `adapter/`, where
+        the base is one that is kept.
+        """
         tokenizer = self.tokenizer
         special = SpecialIds(eos=tokenizer.eos_id, pad=tokenizer.pad_id, bos=tokenizer.bos_id)
         state = {name: one.cpu() for name, one in self.model.state_dict().items()}
         save_classifier(self.model, state, self.lesson.classes, directory, special=special)
         tokenizer.save(directory)
+        if self._adapters and self.lesson.is_base_kept:
+            beside = directory / "adapter"
+            beside.mkdir(exist_ok=True)
+            write_adapter(
+                self._adapters,
+                self.model.shape,
+                self.lesson.adapters,
+                beside,
+                str(self.lesson.base),
+                head_CD=self.model.score.weight,
+            )
 
     def _plant(self, rows: Sequence[Sequence[int]], labels: Sequence[int]) -> None:
         """Let the embedding say what counts tell of each token of the training texts."""
