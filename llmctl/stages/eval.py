@@ -181,7 +181,7 @@ def _maker(labeled: Artifact) -> str:
 
 
 def _check_pair(model: ModelSource, other: ModelSource) -> None:
-    """Refuse to set a classifier beside what is none, or is one of other classes."""
+    """Refuse to set what gives answers beside a classifier, or that beside one of other classes."""
     from llmctl.model.classifier_folder import class_names, is_classifier
 
     if not is_classifier(model.path):
@@ -191,13 +191,7 @@ def _check_pair(model: ModelSource, other: ModelSource) -> None:
                 hint="compare with a language model, such as the one that was tuned",
             )
         return
-    if not is_classifier(other.path):
-        raise WorkspaceError(
-            f"{other.label} is a language model, which tells no classes apart",
-            hint="a classifier is compared with one of the same classes; what its base made of the "
-            f"test before tuning is the first of `others` in {model.path / 'report.json'}",
-        )
-    if class_names(model.path) != class_names(other.path):
+    if is_classifier(other.path) and class_names(model.path) != class_names(other.path):
         raise WorkspaceError(
             f"{other.label} is a classifier of other classes than {model.label}",
             hint="compare classifiers that were made of the same labels",
@@ -207,7 +201,7 @@ def _check_pair(model: ModelSource, other: ModelSource) -> None:
 def _judge_classes(
     config: Eval, data: _Data, sources: list[ModelSource], draft: Draft
 ) -> dict[str, Any]:
-    """A classifier's report; beside it another one of the same classes, and the baseline."""
+    """A classifier's report; beside it another model, and the baseline."""
     import numpy as np
 
     from llmctl.evals.baseline import BASELINE, Baseline
@@ -221,22 +215,23 @@ def _judge_classes(
     )
     from llmctl.infer.classifier_engine import ClassifierEngine
 
-    engines = [ClassifierEngine.open(one.path, device=config.device) for one in sources]
-    test, learnt = _examples(config, data, engines[0].classes)
+    engine = ClassifierEngine.open(sources[0].path, device=config.device)
+    engines = [engine, *(_beside(config, one, engine.classes) for one in sources[1:])]
+    test, learnt = _examples(config, data, engine.classes)
     for remark in test.remarks:
         console.note(remark)
     texts = [one.text for one in test.examples]
     labels = np.array([one.label for one in test.examples])
     with console.status(f"classifying {len(texts):,} texts"):
         logits = [engine.logits(texts) for engine in engines]
-    found = classify_report(logits[0], labels, engines[0].classes, texts, seed=config.seed)
+    found = classify_report(logits[0], labels, engine.classes, texts, seed=config.seed)
     predictions = {
         source.label: one.argmax(axis=1)
         for source, one in zip(sources[1:], logits[1:], strict=True)
     }
     if learnt:
         with console.status("training the baseline on the texts that the model learnt from"):
-            baseline = Baseline(learnt[0], learnt[1], len(engines[0].classes))
+            baseline = Baseline(learnt[0], learnt[1], len(engine.classes))
             predictions[BASELINE] = baseline.predictions(texts)
     others = [
         contender(name, labels, one, logits[0].argmax(axis=1), seed=config.seed)
@@ -261,6 +256,21 @@ def _judge_classes(
     )
     write_classifier_report(draft.path, portrait)
     return facts
+
+
+def _beside(config: Eval, source: ModelSource, classes: tuple[str, ...]) -> Any:
+    """What is set beside a classifier: another one, or a language model that was not tuned."""
+    from llmctl.infer.classifier_engine import ClassifierEngine
+    from llmctl.infer.zero_shot import ZeroShot
+    from llmctl.model.classifier_folder import is_classifier
+
+    if is_classifier(source.path):
+        return ClassifierEngine.open(source.path, device=config.device)
+    console.note(
+        f"{source.label} has no head over classes: it is asked which name of a class a text makes"
+        " likelier"
+    )
+    return ZeroShot.open(source.path, classes, device=config.device)
 
 
 def _told(others: list[Any]) -> dict[str, Any]:
