@@ -6,7 +6,7 @@ Knows nothing of models, runs or the workspace.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,13 @@ class Tree:
     label: str
     note: str = ""
     children: Sequence["Tree"] = ()
+
+
+def lineage(label: str, inputs: Iterable[Mapping[str, Any]]) -> Tree:
+    """What was made, and what of, as a plan's inputs say it."""
+    return Tree(
+        label, "", [Tree(f"{one['kind']} {one['name']}", one["digest"][:12]) for one in inputs]
+    )
 
 
 Block = Table | Picture | Text | Tree

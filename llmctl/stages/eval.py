@@ -214,6 +214,7 @@ def _judge_classes(
         write_classifier_report,
     )
     from llmctl.infer.classifier_engine import ClassifierEngine
+    from llmctl.report import lineage
 
     engine = ClassifierEngine.open(sources[0].path, device=config.device)
     engines = [engine, *(_beside(config, one, engine.classes) for one in sources[1:])]
@@ -252,7 +253,7 @@ def _judge_classes(
         remarks=test.remarks,
         facts=facts,
         config=identity(config),
-        lineage=_lineage(draft),
+        lineage=lineage(f"reports/{draft.name}", draft.plan["inputs"]),
     )
     write_classifier_report(draft.path, portrait)
     return facts
@@ -311,6 +312,7 @@ def _judge_answers(
     """The scores of a model's answers; those of another model are set beside them."""
     from llmctl.evals.bootstrap import doubt
     from llmctl.evals.chat_report import ChatPortrait, answer, told_scores, write_chat_report
+    from llmctl.report import lineage
 
     conversations, remarks = _conversations(config, data)
     for remark in remarks:
@@ -332,7 +334,7 @@ def _judge_answers(
         answered=answered,
         facts=facts,
         config=identity(config),
-        lineage=_lineage(draft),
+        lineage=lineage(f"reports/{draft.name}", draft.plan["inputs"]),
     )
     write_chat_report(draft.path, portrait)
     return facts
@@ -347,11 +349,3 @@ def _conversations(config: Eval, data: _Data) -> tuple[Any, Any]:
         conversations, remarks = read_all(Path(config.data), **templates)
         return conversations[: config.limit], remarks
     return read_dialogues(data.labeled.path, data.split)[: config.limit], ()
-
-
-def _lineage(draft: Draft) -> Any:
-    from llmctl.report import Tree
-
-    rows = draft.plan["inputs"]
-    inputs = [Tree(f"{row['kind']} {row['name']}", row["digest"][:12]) for row in rows]
-    return Tree(f"reports/{draft.name}", "", inputs)

@@ -460,7 +460,7 @@ def _finish(
     """Judge the best epoch on the test texts, beside others, and lay out the model folder."""
     from llmctl.evals.classification import classify_report, fit_temperature
     from llmctl.evals.classifier_report import ClassifierPortrait, write_classifier_report
-    from llmctl.report import Tree
+    from llmctl.report import lineage
 
     found, training, run = trained.found, trained.training, trained.run
     run.take_best()
@@ -486,14 +486,7 @@ def _finish(
         remarks=found.remarks,
         facts=facts,
         config=identity(config),
-        lineage=Tree(
-            f"models/{draft.name}",
-            "",
-            [
-                Tree(f"{row['kind']} {row['name']}", row["digest"][:12])
-                for row in draft.plan["inputs"]
-            ],
-        ),
+        lineage=lineage(f"models/{draft.name}", draft.plan["inputs"]),
         metrics=run.journal.rows(),
     )
     write_classifier_report(draft.path, portrait)

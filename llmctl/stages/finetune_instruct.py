@@ -385,7 +385,7 @@ def _report(
     """Let both models answer test questions; the page, and what it says as facts."""
     from llmctl.evals.bootstrap import doubt
     from llmctl.evals.chat_report import ChatPortrait, answer, told_scores, write_chat_report
-    from llmctl.report import Tree
+    from llmctl.report import lineage
 
     models = {AFTER: draft.path, BEFORE: base.path}
     with console.status("letting both models answer"):
@@ -396,9 +396,6 @@ def _report(
     console.table("on questions that it never saw", table.columns, table.rows)
     if told := doubt(len(answered.questions)):
         console.warn(told)
-    inputs = [
-        Tree(f"{row['kind']} {row['name']}", row["digest"][:12]) for row in draft.plan["inputs"]
-    ]
     write_chat_report(
         draft.path,
         ChatPortrait(
@@ -409,7 +406,7 @@ def _report(
             facts=facts,
             config=identity(config),
             metrics=metrics,
-            lineage=Tree(f"models/{draft.name}", "", inputs),
+            lineage=lineage(f"models/{draft.name}", draft.plan["inputs"]),
         ),
     )
     return answered.facts(beside="base")
