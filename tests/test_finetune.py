@@ -274,6 +274,18 @@ def test_what_no_table_can_be_scored_by_is_refused(
     assert "part" not in str(missing.value.hint)
 
 
+def test_a_table_is_never_replaced_by_its_predictions(
+    classifier: Any, workspace: Workspace, tmp_path: Path
+) -> None:
+    table = write_reviews(tmp_path / "new.csv", rows=3)
+    before = table.read_bytes()
+
+    with pytest.raises(ConfigError, match="what is read"):
+        scored(workspace, table, tmp_path / "." / "new.csv")
+
+    assert table.read_bytes() == before
+
+
 def test_eval_finds_on_the_held_out_rows_what_tuning_reported(
     classifier: Any, workspace: Workspace
 ) -> None:

@@ -118,6 +118,11 @@ def _table(config: Predict, folder: Path, trained_on: str | None) -> dict[str, A
     if config.file is None:
         raise ConfigError("`--out` needs rows to judge", hint="give them with `--file new.csv`")
     out = config.out or config.file.with_name(f"{config.file.name.partition('.')[0]}-scored.csv")
+    if out.resolve() == config.file.resolve():
+        raise ConfigError(
+            f"`{out}` is what is read, and predictions would replace it",
+            hint="give `--out` another name",
+        )
     sheet = look_at(config.file, text_column=config.text_column, trained_on=trained_on)
     console.note(f"text column `{'+'.join(sheet.text_columns)}`")
     engine = ClassifierEngine.open(folder, device=config.device)
