@@ -15,7 +15,7 @@ from llmctl.data.labeled.artifact import (
     write_classes,
     write_conversations,
 )
-from llmctl.data.labeled.classes import ClassSet, read_classes
+from llmctl.data.labeled.classes import ClassSet, read_classes, read_test
 from llmctl.data.labeled.columns import find_text_columns, read_text
 from llmctl.data.labeled.conversations import read_conversations
 from llmctl.data.labeled.splits import side_form
@@ -75,6 +75,16 @@ def test_a_given_test_is_kept_whole_and_its_texts_leave_the_training(shared_data
     assert len(found.splits["test"]) == 3080
     assert found.facts["leaks"] > 0
     assert not texts(found, "test") & (texts(found, "train") | texts(found, "validation"))
+
+
+def test_rows_that_a_model_cannot_be_scored_by_are_counted_by_reason(tmp_path):
+    rows = [("fine", "ham"), ("so so", "dunno"), ("well", "dunno"), ("odd", ""), ("bad", "spam")]
+
+    found = read_test(write_rows(tmp_path / "a.jsonl", rows), ["ham", "spam"])
+
+    assert [one.text for one in found.examples] == ["fine", "bad"]
+    assert found.facts["rejected"] == {"no label": 1, "label not the model's": 2}
+    assert "label not the model's: 2 (the first: a.jsonl:2 (dunno))" in found.remarks[-1]
 
 
 def test_texts_that_differ_in_case_and_punctuation_stand_on_one_side(tmp_path):

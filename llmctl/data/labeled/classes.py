@@ -182,14 +182,23 @@ def read_test(
             f"no row of `{path}` has a label that the model knows; there are {_counted(strange)}",
             hint=f"the model's classes are {_listed(list(classes))}",
         )
-    said = [*file.remarks]
-    said.append(f"text column `{columns.text_column}`, label column `{columns.label}`")
-    if len(rows) < len(file.rows):
-        said.append(f"rows left out, labels that are not the model's: {len(file.rows) - len(rows)}")
-    if file.rejected:
-        said.append(f"rows left out: {cases(file.rejected)}")
-    facts = {"text_column": columns.text_column, "label_column": columns.label}
-    return LabelledTexts(tuple(rows), facts, tuple(said))
+    left_out = [
+        *file.rejected,
+        *(
+            Rejected(where=row.where, reason="label not the model's", detail=row.label)
+            for row in file.rows
+            if row.label not in numbers
+        ),
+    ]
+    rejected = dict(Counter(one.reason for one in left_out))
+    facts = {
+        "text_column": columns.text_column,
+        "label_column": columns.label,
+        "rejected": rejected,
+    }
+    said = f"text column `{columns.text_column}`, label column `{columns.label}`"
+    told = _left_out(rejected, cases_by_reason(left_out))
+    return LabelledTexts(tuple(rows), facts, (*file.remarks, said, *told))
 
 
 def _read(path: Path, text_column: str | None, label_column: str | None) -> _File:
@@ -310,11 +319,15 @@ def _told(facts: Mapping[str, Any], conflicts: int) -> Iterator[str]:
         )
     if facts["leaks"]:
         yield f"rows taken out of the training because the test holds them: {facts['leaks']:,}"
-    for reason, times in facts["rejected"].items():
-        yield f"rows left out, {reason}: {times:,} (the first: {facts['cases'][reason][0]})"
+    yield from _left_out(facts["rejected"], facts["cases"])
     rare = [name for name, rows in facts["classes"].items() if rows < LEAST_ROWS]
     if rare:
         yield f"classes with fewer than {LEAST_ROWS} texts, hardly to be learned: {_listed(rare)}"
+
+
+def _left_out(rejected: Mapping[str, int], places: Mapping[str, list[str]]) -> Iterator[str]:
+    for reason, times in rejected.items():
+        yield f"rows left out, {reason}: {times:,} (the first: {places[reason][0]})"
 
 
 def _untested(classes: Sequence[str], test: Sequence[Labelled]) -> Iterator[str]:
