@@ -746,8 +746,35 @@ def test_a_dry_run_refuses_answers_of_which_none_fits(workspace: Workspace, tmp_
         file=tmp_path / "long.json", base="tuning-base", dry_run=True
     )
 
-    with pytest.raises(DataError, match="fits into 128 tokens"):
+    with pytest.raises(DataError, match="of the train split fits into 128 tokens"):
         finetune_instruct.run(config, workspace)
+
+
+def test_a_context_that_the_base_does_not_have_is_refused(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    config = finetune_instruct.FinetuneInstruct(
+        file=write_questions(tmp_path / "words.json"),
+        base="tuning-base",
+        context=129,
+        dry_run=True,
+    )
+
+    with pytest.raises(ConfigError, match="more than the 128 tokens of models/tuning-base"):
+        finetune_instruct.run(config, workspace)
+
+
+def test_a_side_of_which_none_fits_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    held, longest = tmp_path / "held.json", "one " * 200
+    held.write_text(json.dumps([{"prompt": "Count", "completion": longest}]), encoding="utf-8")
+    config = finetune_instruct.FinetuneInstruct(
+        file=write_questions(tmp_path / "words.json"), test=held, base="tuning-base", dry_run=True
+    )
+
+    with pytest.raises(DataError, match="of the test split fits into 128 tokens") as refusal:
+        finetune_instruct.run(config, workspace)
+
+    assert "--seed" in str(refusal.value.hint)
 
 
 def test_a_dry_run_tells_the_steps_that_the_run_then_takes(

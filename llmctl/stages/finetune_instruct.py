@@ -250,9 +250,9 @@ def _plan(config: FinetuneInstruct, workspace: Workspace, base: Any) -> dict[str
         found, name = _read(config), config.name or outside(config.file).name
     course, _ = _course(config, found, base)
     template = ChatTemplate(Tokenizer.load(base.path))
-    fitted = fit(course.train, template, course.context)
+    fitted = fit(course.train, template, course.context, side="train")
     for side in ("validation", "test"):  # which the run refuses as well, where none fits
-        fit(found.splits[side], template, course.context)
+        fit(found.splits[side], template, course.context, side=side)
     _say_cuts(fitted)
     batches = batches_of(fitted.rows, course, template)
     epochs = course.dose.epochs
@@ -327,6 +327,12 @@ def _course(config: FinetuneInstruct, found: Any, base: Any) -> tuple[Any, Any]:
     from llmctl.train.tuning_recipe import dose
 
     shape = read_shape(base.path)
+    if config.context is not None and config.context > shape.context:
+        raise ConfigError(
+            f"`--context {config.context}` is more than the {shape.context:,} tokens of"
+            f" {base.label}",
+            hint="leave it out, or take a base model that has a larger one",
+        )
     course = Course(
         base=base.path,
         train=found.splits["train"],
@@ -344,7 +350,7 @@ def _course(config: FinetuneInstruct, found: Any, base: Any) -> tuple[Any, Any]:
             seed=config.seed,
         ),
         rows=config.batch,
-        context=min(config.context or shape.context, shape.context),
+        context=config.context or shape.context,
         adapters=_adapters(config),
         seed=config.seed,
         is_packed=config.packing,

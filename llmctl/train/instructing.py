@@ -14,6 +14,7 @@ import torch
 
 from llmctl.data.chat_batches import ChatBatches
 from llmctl.data.labeled.conversations import Conversation
+from llmctl.data.labeled.splits import TEST, TRAIN, VALIDATION
 from llmctl.data.template import ChatTemplate, Rendered, check_rendering
 from llmctl.data.tokenizer import Tokenizer
 from llmctl.errors import DataError
@@ -61,34 +62,34 @@ class Instructing:
         self.course = course
         self.template = ChatTemplate(Tokenizer.load(course.base))
         self.model = load_model(course.base, dtype=torch.float32)
-        self.fitted = self.fit(course.train)
+        self.fitted = self.fit(course.train, TRAIN)
         batches = self._batches(self.fitted.rows)
-        self._validation = self._batches(self.fit(course.validation).rows)
+        self._validation = self._batches(self.fit(course.validation, VALIDATION).rows)
         if course.method != "full":
             add_adapters(self.model, course.adapters, seed=course.seed)
         if course.method == "qlora":
             fold_frozen(self.model, machine.device)
         self.tuning = Tuning(self.model, next_token, batches, course.dose, machine)
 
-    def fit(self, conversations: Sequence[Conversation]) -> Fitted:
+    def fit(self, conversations: Sequence[Conversation], side: str) -> Fitted:
         """Conversations as ids; DataError where none fits, or nothing could be learnt from one."""
-        return fit(conversations, self.template, self.course.context)
+        return fit(conversations, self.template, self.course.context, side=side)
 
     def start(self, directory: Path) -> Run:
         """The run in a folder, standing where an earlier attempt left it."""
         return self.tuning.start(directory, self._evaluate, describe_score)
 
-    def score(self, conversations: Sequence[Conversation]) -> Score:
+    def score(self, test: Sequence[Conversation]) -> Score:
         """The mean loss, in nats, over the tokens of the answers."""
-        return self._score(self._batches(self.fit(conversations).rows))
+        return self._score(self._batches(self.fit(test, TEST).rows))
 
-    def score_base(self, conversations: Sequence[Conversation]) -> Score:
+    def score_base(self, test: Sequence[Conversation]) -> Score:
         """The same before the first step, of the base as it is and not of four bits of it."""
         if self.course.method != "qlora":
-            return self.score(conversations)
+            return self.score(test)
         machine = self.tuning.machine
         base = load_model(self.course.base, dtype=machine.dtype, device=machine.device)
-        return score(base, next_token, self._batches(self.fit(conversations).rows).in_order())
+        return score(base, next_token, self._batches(self.fit(test, TEST).rows).in_order())
 
     def finish(self, directory: Path) -> None:
         """One plain float32 model of what was trained and what was kept, in a folder.
@@ -143,8 +144,10 @@ def batches_of(rows: Sequence[Rendered], course: Course, template: ChatTemplate)
     )
 
 
-def fit(conversations: Sequence[Conversation], template: ChatTemplate, context: int) -> Fitted:
-    """Conversations as rows of at most `context` tokens and one: a longer one loses its beginning.
+def fit(
+    conversations: Sequence[Conversation], template: ChatTemplate, context: int, *, side: str
+) -> Fitted:
+    """A side as rows of at most `context` tokens and one: a longer one loses its beginning.
 
     One whose answers would lose something is left out, and named: what is trained is never cut.
     Raises DataError where none is left, or that names rows from which nothing could be learnt.
@@ -164,8 +167,10 @@ def fit(conversations: Sequence[Conversation], template: ChatTemplate, context: 
             shortened += 1
             rows.append(Rendered(one.ids[beyond:], one.trained[beyond:], one.end_ids))
     if not rows:
+        other = "" if side == TRAIN else "; without `--test`, another `--seed` holds others out"
         raise DataError(
-            f"no conversation fits into {context:,} tokens",
-            hint="give a larger `--context`, or a base model that has one",
+            f"none of the {len(names):,} conversations of the {side} split fits into {context:,} "
+            f"tokens, the longest of {max(len(one.ids) for one in rendered):,}",
+            hint=f"give a larger `--context`, or a base model that has one{other}",
         )
     return Fitted(rows, shortened, tuple(left_out))
