@@ -677,6 +677,22 @@ def test_a_dry_run_reads_everything_and_makes_nothing(workspace: Workspace, tmp_
     assert {one.label for one in workspace.artifacts()} == before
 
 
+def test_a_dry_run_refuses_a_name_that_cannot_be(
+    classifier: Any, workspace: Workspace, reviews: Path, tmp_path: Path
+) -> None:
+    talk = write_questions(tmp_path / "words.json")
+    given: dict[str, Any] = {"name": "my filter", "dry_run": True}
+    asked = finetune_instruct.FinetuneInstruct(file=talk, base="tuning-base", **given)
+
+    for dry in (
+        lambda: classify(workspace, reviews, **given),
+        lambda: finetune_instruct.run(asked, workspace),
+        lambda: evaluate.run(evaluate.Eval(data=f"{classifier.name}:test", **given), workspace),
+    ):
+        with pytest.raises(ConfigError, match="`my filter` cannot be a name"):
+            dry()
+
+
 def test_clean_keeps_what_a_classifier_takes_for_good_and_of_the_rest_a_little(
     classifier: Any, workspace: Workspace, tmp_path: Path
 ):
