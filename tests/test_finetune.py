@@ -256,6 +256,26 @@ def test_lines_of_text_are_rows_in_any_encoding(
         assert [row["text"] for row in rows] == texts
 
 
+def test_texts_that_are_too_long_to_be_read_to_their_end_are_counted(
+    classifier: Any, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_reviews(tmp_path / "long.csv", rows=12)
+    with file.open("a", encoding="utf-8") as rows:
+        rows.writelines(f"{'a merry day ' * 90}{number},good\n" for number in range(8))
+
+    plan = classify(workspace, file, dry_run=True)
+    table = predict.run(predict.Predict(file=file, model=classifier.name), workspace)
+    one = predict.run(predict.Predict(texts=("a day " * 200,), model=classifier.name), workspace)
+    report = evaluate.run(evaluate.Eval(model=classifier.name, data=str(file)), workspace)
+
+    assert plan["plan"]["most_tokens"] > 0
+    assert (table["texts_cut"], one["texts_cut"], report.facts["texts_cut"]) == (8, 1, 8)
+    said = capsys.readouterr().err
+    assert said.count("texts read no further than 128 tokens, all that fit: 8 of 20") == 2
+    assert "1 of 1" in said
+    assert "all that fit: 6 of" in said
+
+
 def test_what_no_table_can_be_scored_by_is_refused(
     classifier: Any, workspace: Workspace, reviews: Path, tmp_path: Path
 ) -> None:

@@ -17,13 +17,17 @@ from llmctl.model.classifier_folder import load_classifier
 from llmctl.model.device import pick_device, pick_dtype
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClassifierEngine:
-    """Texts in, probabilities out; a text that fills the context is read up to there."""
+    """Texts in, probabilities out; a text that fills the context is read up to there.
+
+    `cut` counts those of which something was not read.
+    """
 
     model: Classifier
     classes: tuple[str, ...]
     tokenizer: Tokenizer
+    cut: int = 0
 
     @classmethod
     def open(
@@ -41,7 +45,9 @@ class ClassifierEngine:
     def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """The logits (N, C) of texts, in their order."""
         context = self.model.shape.context
-        rows = [self.tokenizer.cut(self.tokenizer.encode_prompt(text), context) for text in texts]
+        whole = [self.tokenizer.encode_prompt(text) for text in texts]
+        self.cut += sum(len(ids) > context for ids in whole)
+        rows = [self.tokenizer.cut(ids, context) for ids in whole]
         found = class_logits(self.model, rows, self.tokenizer.pad_id)
         return found.numpy().astype(np.float64)
 

@@ -92,6 +92,11 @@ def class_logits(model: Classifier, rows: Sequence[Sequence[int]], pad_id: int) 
     return found
 
 
+def told_cut(cut: int, texts: int, context: int) -> str:
+    """What is to be said of texts that a context does not hold to their end."""
+    return f"texts read no further than {context:,} tokens, all that fit: {cut:,} of {texts:,}"
+
+
 def alike(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """The indices of all rows, those of like length together."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))

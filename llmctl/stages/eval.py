@@ -215,6 +215,7 @@ def _judge_classes(
         write_classifier_report,
     )
     from llmctl.infer.classifier_engine import ClassifierEngine
+    from llmctl.model.classifier import told_cut
     from llmctl.report import lineage
 
     engine = ClassifierEngine.open(sources[0].path, device=config.device)
@@ -226,6 +227,8 @@ def _judge_classes(
     labels = np.array([one.label for one in test.examples])
     with console.status(f"classifying {len(texts):,} texts"):
         logits = [engine.logits(texts) for engine in engines]
+    if engine.cut:
+        console.warn(told_cut(engine.cut, len(texts), engine.model.shape.context))
     found = classify_report(logits[0], labels, engine.classes, texts, seed=config.seed)
     predictions = {
         source.label: one.argmax(axis=1)
@@ -243,7 +246,8 @@ def _judge_classes(
     console.table("", table.columns, table.rows)
     if told := doubt(len(texts)):
         console.warn(told)
-    facts = found.facts() | test.facts | {"classes": len(found.classes)}
+    facts = found.facts() | test.facts
+    facts |= {"classes": len(found.classes), "texts_cut": engine.cut}
     facts |= _told(others)
     portrait = ClassifierPortrait(
         title=f"reports/{draft.name}",

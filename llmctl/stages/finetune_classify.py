@@ -222,6 +222,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
     """What would be made; nothing is."""
     from llmctl.data.labeled.artifact import read_classes_artifact
     from llmctl.model.checkpoint import read_shape
+    from llmctl.model.classifier import told_cut
     from llmctl.train.classifying import tokenizer_for
     from llmctl.workspace import outside
 
@@ -235,7 +236,11 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
     texts = found.splits["train"]
     mixed = _mixed_rows(config, len(texts)) / config.batch
     dose = _dose(config, shape.width, len(texts), mixed)
-    tokens = sum(min(len(tokenizer.encode_prompt(one.text)), shape.context) for one in texts)
+    sizes = [len(tokenizer.encode_prompt(one.text)) for one in texts]
+    cut = sum(size > shape.context for size in sizes)
+    if cut:
+        console.warn(told_cut(cut, len(texts), shape.context))
+    tokens = sum(min(size, shape.context) for size in sizes)
     rounds = _adapting_dose(config, shape.width, len(texts)).epochs
     plan = {
         "kind": "model",
@@ -301,6 +306,7 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
     from llmctl.data.labeled.artifact import read_classes_artifact
     from llmctl.evals.classification import macro_f1_error, score
     from llmctl.model.checkpoint import read_shape
+    from llmctl.model.classifier import told_cut
     from llmctl.train.classifying import Classifying, Lesson, untuned_logits
     from llmctl.train.machine import find_machine
     from llmctl.train.told import telling
@@ -341,6 +347,9 @@ def _train(config: FinetuneClassify, labeled: Artifact, base: Any, draft: Draft)
         f"{f', {training.mixed:,} of mixed words beside them' if training.mixed else ''},"
         f" at most {lesson.dose.epochs:.3g} epochs, {machine.device} in {machine.type_name}"
     )
+    if training.cut:
+        learnt = len(lesson.train) + len(lesson.validation)
+        console.warn(told_cut(training.cut, learnt, training.model.shape.context))
     if run.resumed_from is not None:
         console.say(f"resumed after step {run.resumed_from:,}")
     with console.live() as line:

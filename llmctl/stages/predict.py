@@ -106,7 +106,8 @@ def _classes(config: Predict, folder: Path) -> dict[str, Any]:
         predictions.append({"text": text, "label": next(iter(named)), "probabilities": named})
         rows = [(name, f"{share:.1%}") for name, share in named.items()]
         console.table(text, ("class", "probability"), rows, is_data=True)
-    return {"predictions": predictions}
+    _say_cut(engine, len(texts))
+    return {"predictions": predictions, "texts_cut": engine.cut}
 
 
 def _table(config: Predict, folder: Path, trained_on: str | None) -> dict[str, Any]:
@@ -142,11 +143,20 @@ def _table(config: Predict, folder: Path, trained_on: str | None) -> dict[str, A
             bar.advance(len(rows))
     if sheet.rejected:
         console.warn(f"rows left out: {len(sheet.rejected):,}, the first: {sheet.rejected[0]}")
+    _say_cut(engine, sheet.rows)
     shown = sorted(counts.items(), key=lambda pair: -pair[1])[:MOST_SHOWN]
     console.table("", ("class", "rows"), [(name, f"{rows:,}") for name, rows in shown])
     console.say(f"wrote {out}")
     facts = {"path": str(out), "rows": sheet.rows, "columns": [*kinds]}
-    return facts | {"classes": counts, "left_out": [*sheet.rejected]}
+    facts |= {"classes": counts, "texts_cut": engine.cut}
+    return facts | {"left_out": [*sheet.rejected]}
+
+
+def _say_cut(engine: Any, texts: int) -> None:
+    from llmctl.model.classifier import told_cut
+
+    if engine.cut:
+        console.warn(told_cut(engine.cut, texts, engine.model.shape.context))
 
 
 def _our_columns(classes: Iterable[str], theirs: Iterable[str]) -> list[str]:
