@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 import torch
@@ -239,6 +241,29 @@ def test_rows_that_differ_lose_nothing_in_a_table(
     said = capsys.readouterr().err
     assert "several types, written as text: `mixed`" in said
     assert "ours is `predicted_2`" in said
+
+
+def test_dates_stay_dates_in_a_table(
+    classifier: Any, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noon = datetime(2024, 2, 29, 12)
+    rows = [
+        {
+            "review": f"a foul day {number}",
+            "made": noon,
+            "sent": noon.astimezone(UTC),
+            "day": noon.date() if number else None,
+            "tags": ["a", "b"],
+        }
+        for number in range(3)
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+
+    found = scored(workspace, tmp_path / "rows.parquet", tmp_path / "scored.parquet")
+
+    for row, before in zip(found, rows, strict=True):
+        assert [row[name] for name in before] == [*[*before.values()][:-1], '["a", "b"]']
+    assert "written as text: `tags`" in capsys.readouterr().err
 
 
 def test_lines_of_text_are_rows_in_any_encoding(

@@ -179,7 +179,7 @@ def _say_mixed(out: Path, kinds: Any) -> None:
     mixed = mixed_columns(kinds)
     if mixed and out.suffix.lower() == ".parquet":
         listed = ", ".join(f"`{name}`" for name in mixed)
-        console.note(f"columns with values of several types, written as text: {listed}")
+        console.note(f"columns of lists, objects or several types, written as text: {listed}")
 
 
 def _is_table(config: Predict) -> bool:

@@ -5,6 +5,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ TYPES = (
     ({"truth"}, pa.bool_()),
     ({"whole", "long"}, pa.int64()),
     ({"whole", "real"}, pa.float64()),
+    ({"date"}, pa.date32()),
+    ({"time"}, pa.timestamp("us")),
+    ({"instant"}, pa.timestamp("us", "UTC")),
 )
 
 
@@ -36,8 +40,8 @@ def note_kinds(row: Mapping[str, Any], kinds: dict[str, set[str]]) -> None:
 
 
 def mixed_columns(kinds: Kinds) -> list[str]:
-    """The columns whose values are of no one type, which Parquet holds as text."""
-    return [name for name, held in kinds.items() if len(held) > 1 and _type(held) == pa.string()]
+    """The columns of lists, objects or no one type, which Parquet holds as text."""
+    return [name for name, held in kinds.items() if held - {"text"} and _type(held) == pa.string()]
 
 
 @contextlib.contextmanager
@@ -121,6 +125,10 @@ def _kind(value: Any) -> str:
             return "real"
         case str():
             return "text"
+        case datetime():
+            return "time" if value.tzinfo is None else "instant"
+        case date():
+            return "date"
         case _:
             return "other"
 
