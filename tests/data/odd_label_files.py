@@ -437,8 +437,10 @@ def _odd_talks(draw: random.Random) -> Iterator[Case]:
     user, assistant = rows[0]["messages"]
     image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
     bad: dict[str, tuple[Any, str]] = {
-        "two questions": ([user, user, assistant], "user after user"),
-        "two answers": ([user, assistant, assistant], "assistant after assistant"),
+        "another answer": (
+            [user, {**assistant, "weight": 0}, assistant],
+            "assistant after assistant",
+        ),
         "a tool call": ([user, {**assistant, "tool_calls": [{"id": "1"}]}], "a tool call (`tool_"),
         "no answer to learn": ([user, {**assistant, "weight": 0}], "no answer to learn"),
         "a tool first": ([{"role": "tool", "content": "x"}, assistant], "begins with tool"),
@@ -465,6 +467,8 @@ def _odd_talks(draw: random.Random) -> Iterator[Case]:
         "a question at the end": ([user, assistant, again], "an answer to learn left out: 1"),
         "an answer of weight 0 at the end": ([user, assistant, again, wrong], "left out: 1"),
         "an answer of weight 0": ([user, wrong, again, assistant], "`weight` 0 read and not"),
+        "two questions": ([user, again, assistant], "of the same side: 1"),
+        "three answers": ([user, assistant, assistant, assistant], "of the same side: 2"),
         "a greeting": ([assistant, again, assistant], "before the first question left out: 1"),
     }
     for title, (messages, said) in trimmed.items():

@@ -274,6 +274,24 @@ def test_no_first_question_stands_on_two_sides(shared_data):
     assert not train & test
 
 
+def test_what_one_side_sends_in_a_row_is_one_message(tmp_path):
+    rest = [
+        {"role": "user", "content": "It is urgent"},
+        {"role": "assistant", "content": "One moment."},
+        {"role": "assistant", "content": "There."},
+    ]
+    rows = [{"messages": [{"role": "user", "content": f"Where is {n}?"}, *rest]} for n in range(5)]
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+
+    found = read_conversations(tmp_path / "a.json")
+
+    (one, *_) = found.splits["train"]
+    assert [each.role for each in one.messages] == ["user", "assistant"]
+    assert one.question.endswith("?\n\nIt is urgent")
+    assert one.messages[-1].content == "One moment.\n\nThere."
+    assert "messages joined to the one before, of the same side: 10" in found.remarks
+
+
 def test_an_answer_of_weight_0_is_read_and_not_learnt(tmp_path):
     rest = [
         {"role": "assistant", "content": "There.", "weight": 0},

@@ -5,7 +5,7 @@ Which shape was recognised, what was dropped and why stand in `facts` and `remar
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,12 +208,31 @@ def _conversation(
         if turn.role == SYSTEM and not content.strip():
             continue
         messages.append(Message(turn.role, content, turn.trained))
-    talk = _without_end(_without_greeting(messages, flaws), flaws)
+    talk = _without_end(_without_greeting(_by_turns(messages, flaws), flaws), flaws)
     problem = _problem(talk)
     if problem:
         return Rejected(where=where, reason=problem)
     flaws["answers of `weight` 0 read and not learnt"] += sum(not one.trained for one in talk)
     return Conversation(where, tuple(talk))
+
+
+def _by_turns(messages: Sequence[Message], flaws: Counter[str]) -> Sequence[Message]:
+    """The messages, those that one side sent in a row as one, as people write in a chat."""
+    turns: list[Message] = []
+    for one in messages:
+        before = turns[-1] if turns else None
+        if before is not None and _goes_on(before, one):
+            turns[-1] = replace(before, content=f"{before.content}\n\n{one.content}")
+        else:
+            turns.append(one)
+    flaws["messages joined to the one before, of the same side"] += len(messages) - len(turns)
+    return turns
+
+
+def _goes_on(before: Message, one: Message) -> bool:
+    is_same = (before.role, before.trained) == (one.role, one.trained)
+    is_said = bool(before.content.strip() and one.content.strip())
+    return is_same and is_said and one.role in (USER, ASSISTANT)
 
 
 def _without_greeting(messages: Sequence[Message], flaws: Counter[str]) -> Sequence[Message]:
