@@ -18,6 +18,7 @@ from llmctl.data.labeled.artifact import (
 from llmctl.data.labeled.classes import ClassSet, read_classes, read_test
 from llmctl.data.labeled.columns import find_text_columns, read_text
 from llmctl.data.labeled.conversations import read_conversations
+from llmctl.data.labeled.sheet import look_at
 from llmctl.data.labeled.splits import side_form
 from llmctl.data.labeled.table import read_records
 from llmctl.errors import DataError
@@ -85,6 +86,35 @@ def test_rows_that_a_model_cannot_be_scored_by_are_counted_by_reason(tmp_path):
     assert [one.text for one in found.examples] == ["fine", "bad"]
     assert found.facts["rejected"] == {"no label": 1, "label not the model's": 2}
     assert "label not the model's: 2 (the first: a.jsonl:2 (dunno))" in found.remarks[-1]
+
+
+def test_texts_and_labels_are_found_in_fields_of_objects(tmp_path):
+    rows = [
+        {
+            "id": n,
+            "by": ("ann", "bob")[n % 3 % 2],
+            "ticket": {"no": f"T-{n}", "body": f"Where is parcel {n} of mine?"},
+            "meta": {"category": ("late", "lost")[n % 2]},
+        }
+        for n in range(40)
+    ]
+    lines = tmp_path / "a.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    found = read_classes(lines)
+    named = read_classes(lines, text_column="ticket.no + ticket.body", label_column="meta.category")
+    new = look_at(lines, trained_on="ticket.body")
+
+    assert (found.facts["text_column"], found.facts["label_column"]) == (
+        "ticket.body",
+        "meta.category",
+    )
+    assert found.classes == named.classes == ("late", "lost")
+    assert "T-0\nWhere is parcel 0 of mine?" in {
+        one.text for side in named.splits.values() for one in side
+    }
+    assert next(iter(new)).texts[0] == "Where is parcel 0 of mine?"
+    assert [*new.kinds] == ["id", "by", "ticket", "meta"]
 
 
 def test_texts_that_differ_in_case_and_punctuation_stand_on_one_side(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmctl.data.document import Rejected
-from llmctl.data.labeled.columns import MOST_CLASSES, ClassColumns, find_columns
+from llmctl.data.labeled.columns import MOST_CLASSES, ClassColumns, find_columns, inner_names
 from llmctl.data.labeled.labels import (
     MOST_CONFLICTS,
     Conflict,
@@ -228,7 +228,7 @@ def _read_test(path: Path, file: _File, known: set[str]) -> _File:
     """The rows of a given test; all stay, doubles too, so that scores compare with others'."""
     table = read_table(path)
     wanted = {*file.columns.texts, file.columns.label}
-    has_same = wanted <= {*table.names, *table.sparse}
+    has_same = wanted <= {*table.names, *table.sparse, *inner_names(table.records)}
     test = _filled(path, table, file.columns if has_same else find_columns(table), sorted(known))
     strange = [row for row in test.rows if row.label not in known]
     test.rows = [row for row in test.rows if row.label in known]

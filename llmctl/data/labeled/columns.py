@@ -4,7 +4,7 @@ Names are believed before contents. Where nothing tells two columns apart, none 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -76,9 +76,8 @@ class Column:
         # From all over the file: many are sorted by label.
         sample = records[:: max(1, len(records) // SAMPLE)]
         self.rows = len(sample)
-        self.values = [
-            record.values[name] for record in sample if not is_blank(record.values.get(name))
-        ]
+        cells = (cell(record.values, name) for record in sample)
+        self.values = [value for value in cells if not is_blank(value)]
 
     @cached_property
     def written(self) -> list[str]:
@@ -101,6 +100,11 @@ class Column:
         return bool(self.values) and all(isinstance(value, str) for value in self.values)
 
     @property
+    def is_prose(self) -> bool:
+        """Does every value read as text, and not all as numbers, dates and addresses?"""
+        return self.is_text and self.prose > 0
+
+    @property
     def is_free_text(self) -> bool:
         """Do people write here what they like: long, and seldom the same twice?"""
         is_long = self.prose >= FREE_TEXT_LENGTH
@@ -120,20 +124,52 @@ def find_columns(
     table: Table, *, text_column: str | None = None, label_column: str | None = None
 ) -> ClassColumns:
     """The columns to read; raises DataError where there are none, ConfigError for a wrong name."""
-    known = (*table.names, *table.sparse)
+    fields = inner_names(table.records)
+    known = (*table.names, *table.sparse, *fields)
     columns = [Column(name, table.records) for name in table.names]
+    inner = [Column(name, table.records) for name in fields]
     texts = named_columns(text_column, known, "--text-column") if text_column else ()
     if label_column is not None:
         label = named_columns(label_column, known, "--label-column")[0]
     else:
-        label = _guess_label([one for one in columns if one.name not in texts], table)
+        offered = [*columns, *_inner_labels(columns, inner)]
+        label = _guess_label([one for one in offered if one.name not in texts], table)
     if not texts:
-        texts = _guess_texts([one for one in columns if one.name != label], label)
+        offered = columns if any(one.is_prose for one in columns) else [*columns, *inner]
+        texts = _guess_texts([one for one in offered if one.name != label], label)
     if label in texts:
         raise ConfigError(
             f"`{label}` cannot be both the text and the label", hint="name two different columns"
         )
     return ClassColumns(texts, label)
+
+
+def inner_names(records: Sequence[Record]) -> tuple[str, ...]:
+    """The fields of objects that stand in cells, as `--text-column` takes them: `ticket.body`."""
+    names: dict[str, None] = {}
+    for record in records[:SAMPLE]:
+        for name, value in record.values.items():
+            names |= dict.fromkeys(_fields(name, value))
+    return tuple(names)
+
+
+def _fields(name: str, value: Any) -> Iterator[str]:
+    for key, held in value.items() if isinstance(value, dict) else ():
+        yield from [*_fields(f"{name}.{key}", held)] or [f"{name}.{key}"]
+
+
+def cell(values: Mapping[str, Any], name: str) -> Any:
+    """What stands in a column, or in a field of an object there.
+
+    >>> cell({"ticket": {"body": "Where is it?"}}, "ticket.body")
+    'Where is it?'
+    """
+    if name in values:
+        return values[name]
+    held: Any = values
+    for key in name.split("."):
+        held = held.get(key) if isinstance(held, Mapping) else None
+    return held
 
 
 def find_text_columns(records: Sequence[Record], wanted: str | None = None) -> tuple[str, ...]:
@@ -142,12 +178,16 @@ def find_text_columns(records: Sequence[Record], wanted: str | None = None) -> t
     `wanted` is the `text_column` that a classifier was trained on.
     """
     names = tuple(dict.fromkeys(name for one in records for name in one.values))
-    if wanted is not None and {wanted, *names} == {*names}:
+    inner = inner_names(records)
+    if wanted in (*names, *inner):
         return (wanted,)
     parts = tuple(part.strip() for part in (wanted or "").split(JOINER))
-    if {*parts} <= {*names}:
+    if {*parts} <= {*names, *inner}:
         return parts
-    return _guess_texts([Column(name, records) for name in names], label=None)
+    columns = [Column(name, records) for name in names]
+    if not any(one.is_prose for one in columns):
+        columns += [Column(name, records) for name in inner]
+    return _guess_texts(columns, label=None)
 
 
 def named_columns(named: str, known: Sequence[str], flag: str) -> tuple[str, ...]:
@@ -165,8 +205,8 @@ def named_columns(named: str, known: Sequence[str], flag: str) -> tuple[str, ...
 
 def read_text(values: Mapping[str, Any], names: Iterable[str]) -> str:
     """The filled columns of a text, joined by line ends."""
-    cells = (values.get(name) for name in names)
-    parts = (label_of(cell) for cell in cells if not is_blank(cell))
+    cells = (cell(values, name) for name in names)
+    parts = (label_of(one) for one in cells if not is_blank(one))
     return "\n".join(part for part in parts if part)
 
 
@@ -213,12 +253,18 @@ def _guess_label(columns: Sequence[Column], table: Table) -> str:
     raise _no_label(columns, table)
 
 
+def _inner_labels(columns: Sequence[Column], inner: Sequence[Column]) -> Sequence[Column]:
+    """The fields of objects that may be the label: those called so, any where no column may."""
+    named = [one for one in inner if rank(one.name, LABEL_NAMES) < NO_RANK and one.may_be_label]
+    return named if named or any(one.may_be_label for one in columns) else inner
+
+
 def _with_names(label: str, likely: Sequence[Column], records: Sequence[Record]) -> str:
     """The column that says in words what `label` says in numbers, if there is one beside it."""
-    if not all(label_of(one.values.get(label)) in NUMERALS for one in records[:SAMPLE]):
+    if not all(label_of(cell(one.values, label)) in NUMERALS for one in records[:SAMPLE]):
         return label
     for column in likely:
-        pairs = {(label_of(v.get(label)), label_of(v.get(column.name))) for _, v in records}
+        pairs = {(label_of(cell(v, label)), label_of(cell(v, column.name))) for _, v in records}
         firsts, seconds = {first for first, _ in pairs}, {second for _, second in pairs}
         is_words = any(second and not second.isdecimal() for second in seconds)
         if is_words and len(pairs) == len(firsts) == len(seconds):

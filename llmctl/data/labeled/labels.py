@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from llmctl.data.document import Rejected
 from llmctl.data.formats.mending import mend, replace_surrogates
-from llmctl.data.labeled.columns import ClassColumns, label_of
+from llmctl.data.labeled.columns import ClassColumns, cell, label_of
 from llmctl.data.labeled.splits import normal_form, side_form
 from llmctl.data.labeled.table import Record, is_blank
 
@@ -47,7 +47,7 @@ def read_labels(
     rejected: list[Rejected] = []
     for where, values in records:
         text, _ = mend(replace_surrogates(columns.text(values)))
-        value = values.get(columns.label)
+        value = cell(values, columns.label)
         label = None if is_blank(value) else label_of(value)
         if is_blank(value):
             rejected.append(_rejected(where, "no label", columns.label))

@@ -4,7 +4,7 @@ A file is read twice, first to find its columns: rows of JSON may differ, and wh
 a table has to know all columns, and what they hold, before the first row.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from llmctl.data.document import Rejected
 from llmctl.data.formats.mending import replace_surrogates
 from llmctl.data.formats.plain import file_lines
 from llmctl.data.formats.writing import Kinds, note_kinds
-from llmctl.data.labeled.columns import find_text_columns, named_columns, read_text
+from llmctl.data.labeled.columns import find_text_columns, inner_names, named_columns, read_text
 from llmctl.data.labeled.table import (
     DOCUMENT_TEXT,
     PLAIN_TEXT,
@@ -83,7 +83,7 @@ def look_at(path: Path, *, text_column: str | None = None, trained_on: str | Non
     return Sheet(
         path=path,
         kinds=kinds,
-        text_columns=_named(path, text_column, kinds)
+        text_columns=_named(path, text_column, [*kinds, *inner_names(sample)])
         if text_column is not None
         else find_text_columns(sample, trained_on),
         rows=rows,
@@ -91,11 +91,11 @@ def look_at(path: Path, *, text_column: str | None = None, trained_on: str | Non
     )
 
 
-def _named(path: Path, text_column: str, kinds: Kinds) -> tuple[str, ...]:
+def _named(path: Path, text_column: str, names: Sequence[str]) -> tuple[str, ...]:
     try:
-        return named_columns(text_column, [*kinds], "--text-column")
+        return named_columns(text_column, names, "--text-column")
     except ConfigError as error:
-        listed = ", ".join(f"`{name}`" for name in kinds)
+        listed = ", ".join(f"`{name}`" for name in names)
         raise DataError(error.message, hint=f"the columns of `{path}`: {listed}") from error
 
 
