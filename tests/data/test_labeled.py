@@ -140,6 +140,16 @@ def test_every_side_has_the_shares_of_the_classes(tmp_path):
         assert counts == {0: rows * 2 // 3, 1: rows // 3}
 
 
+@pytest.mark.parametrize("nothing", ["NaN", "<NA>", "NULL", "#N/A"])
+def test_what_other_programs_write_into_empty_cells_is_no_class(tmp_path, nothing):
+    rows = [*numbered(60), *((f"left open {n}", nothing) for n in range(9))]
+
+    found = read_classes(write_rows(tmp_path / "a.jsonl", rows))
+
+    assert found.classes == ("ham", "spam")
+    assert found.facts["rejected"] == {"no label": 9}
+
+
 @pytest.mark.parametrize("classes", [2, 60])
 def test_classes_of_two_texts_still_fill_every_side(tmp_path, classes):
     rows = [(f"text {n} of {name}", f"class {name}") for name in range(classes) for n in range(2)]

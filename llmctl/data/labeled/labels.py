@@ -16,8 +16,9 @@ from llmctl.data.labeled.splits import normal_form, side_form
 from llmctl.data.labeled.table import Record, is_blank
 
 MOST_CONFLICTS = 100
-# What data sets call their texts without a label, such as a folder of IMDb's.
-UNLABELLED = ("unsup", "unlabeled", "unlabelled")
+# What data sets call their texts without a label, such as a folder of IMDb's, and what pandas,
+# databases and Excel write into an empty cell.
+UNLABELLED = ("unsup", "unlabeled", "unlabelled", "nan", "<na>", "null", "#n/a")
 WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0+")
 
 
