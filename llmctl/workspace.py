@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -547,8 +548,12 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         for key, one in value.items():
             yield from _leaves(f"{prefix}.{key}" if prefix else str(key), one)
     elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        seen: Counter[str] = Counter()
         for one in value:
-            yield from _leaves(f"{prefix}.{one.get('name', '')}", one)
+            # A model may be called what its data are called, and two files alike.
+            name = f"{one.get('kind', '')} {one.get('name', '')}".strip()
+            seen[name] += 1
+            yield from _leaves(f"{prefix}.{name}{f' {seen[name]}' if seen[name] > 1 else ''}", one)
     else:
         yield prefix, value
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,28 @@ def test_made_knows_the_same_plan_and_refuses_another_by_key(workspace: Workspac
     assert workspace.made("corpus", "other", config={"limit": 1}) is None
     with pytest.raises(WorkspaceError, match="limit 1 -> 5"):
         workspace.made("corpus", "notes", config={"limit": 5})
+
+
+def test_an_input_that_has_changed_makes_another_plan_whatever_else_bears_its_name(
+    workspace: Workspace,
+) -> None:
+    model, data = Input("model", "spam", "1"), Input("labeled", "spam", "2")
+    one, other = Input("source", "train", "3"), Input("source", "train", "4")
+    make(workspace, inputs=[model, data, one, other])
+
+    def made(*inputs: Input) -> Artifact | None:
+        return workspace.made("corpus", "notes", config={"limit": 1}, inputs=inputs)
+
+    assert made(model, data, one, other) is not None
+    for changed, told in (
+        ((replace(model, digest="5"), data, one, other), "model spam"),
+        ((model, data, replace(one, digest="5"), other), "source train"),
+        ((model, data, one), "source train 2"),
+        ((model, one, other), "labeled spam"),
+        ((model, data, one, other, Input("model", "ham", "6")), "model ham"),
+    ):
+        with pytest.raises(WorkspaceError, match=f"settings: .*{told}"):
+            made(*changed)
 
 
 def test_a_larger_budget_alone_lets_an_artifact_be_made_on(workspace: Workspace) -> None:
