@@ -31,6 +31,7 @@ from llmctl.stages import (
     collect,
     finetune_classify,
     finetune_instruct,
+    generate,
     predict,
     pretrain,
     show,
@@ -317,6 +318,30 @@ def test_what_no_table_can_be_scored_by_is_refused(
 
     assert "`review`, `mood`" in str(refusal.value.hint)
     assert "part" not in str(missing.value.hint)
+
+
+def test_a_model_that_is_taken_by_default_is_named_and_of_the_sort_that_is_needed(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_reviews(tmp_path / "new.csv", rows=40)
+    newer = Workspace(tmp_path / "workspace")
+    shutil.copytree(workspace.root, newer.root)
+    classify(newer, table, name="older", epochs=1)
+    asked = finetune_instruct.FinetuneInstruct(
+        file=write_questions(tmp_path / "words.json"), name="newer", base="tuning-base", epochs=1
+    )
+    finetune_instruct.run(asked, newer)
+    capsys.readouterr()
+
+    rows = predict.run(predict.Predict(file=table), newer)
+    predict.run(predict.Predict(texts=("a merry",)), newer)
+    chat.run(chat.Chat(messages=("Hello",), max_tokens=2), newer)
+    generate.run(generate.Generate(prompts=("A",), max_tokens=2), newer)
+
+    assert set(rows["classes"]) == {"good", "bad"}
+    said = [line for line in capsys.readouterr().err.splitlines() if "models/" in line]
+    assert said[:3] == ["asking models/older", "asking models/newer", "talking with models/newer"]
+    assert said[3].startswith("writing with models/")
 
 
 def test_a_table_is_never_replaced_by_its_predictions(

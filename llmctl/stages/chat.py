@@ -58,8 +58,10 @@ def run(config: Chat, workspace: Workspace) -> dict[str, Any]:
 
     if not config.messages and console.is_json and sys.stdin.isatty():
         raise ConfigError("there is nothing to answer", hint='give one: `llmctl chat "Hello"`')
-    folder = workspace.model_folder(config.model, sorts=("chat-lm", "causal-lm"))
-    engine = Engine.open(folder, device=config.device)
+    source = workspace.model_source(config.model, sorts=("chat-lm", "causal-lm"))
+    if config.model is None:
+        console.note(f"talking with {source.label}")
+    engine = Engine.open(source.path, device=config.device)
     sampling = Sampling(
         max_tokens=config.max_tokens,
         temperature=config.temperature,

@@ -54,8 +54,10 @@ def run(config: Generate, workspace: Workspace) -> dict[str, Any]:
     from llmctl.infer.sampling import Sampling
 
     prompts = _prompts(config)
-    folder = workspace.model_folder(config.model, sorts=("causal-lm", "chat-lm"))
-    engine = Engine.open(folder, device=config.device, rows=config.batch)
+    source = workspace.model_source(config.model, sorts=("causal-lm", "chat-lm"))
+    if config.model is None:
+        console.note(f"writing with {source.label}")
+    engine = Engine.open(source.path, device=config.device, rows=config.batch)
     sampling = Sampling(
         max_tokens=config.max_tokens,
         temperature=config.temperature,

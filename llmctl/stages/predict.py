@@ -14,7 +14,7 @@ from llmctl.console import console
 from llmctl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from llmctl.workspace import Workspace
+    from llmctl.workspace import ModelSource, Workspace
 
 MOST_SHOWN = 20
 LABEL, SHARE = "predicted", "probability"
@@ -58,16 +58,26 @@ def run(config: Predict, workspace: Workspace) -> dict[str, Any]:
 
     if config.top < 1:
         raise ConfigError(f"`--top {config.top}` is not at least 1")
-    source = workspace.model_source(config.model)
+    source = _source(config, workspace)
     folder = source.path
     if not is_classifier(folder):
         return _next_tokens(config, folder)
-    if config.out is not None or _is_table(config):
+    if _asks_for_rows(config):
         trained_on = None
         if source.input.kind == "model":
             trained_on = workspace.find("model", source.input.name).facts.get("text_column")
         return _table(config, folder, trained_on)
     return _classes(config, folder)
+
+
+def _source(config: Predict, workspace: Workspace) -> ModelSource:
+    """The model that is asked: by default the newest, for rows of a table the newest classifier."""
+    if config.model is not None:
+        return workspace.model_source(config.model)
+    sorts = ("classifier", "chat-lm", "causal-lm")
+    source = workspace.model_source(None, sorts=sorts if _asks_for_rows(config) else ())
+    console.note(f"asking {source.label}")
+    return source
 
 
 def _next_tokens(config: Predict, folder: Path) -> dict[str, Any]:
@@ -180,6 +190,10 @@ def _say_mixed(out: Path, kinds: Any) -> None:
     if mixed and out.suffix.lower() == ".parquet":
         listed = ", ".join(f"`{name}`" for name in mixed)
         console.note(f"columns of lists, objects or several types, written as text: {listed}")
+
+
+def _asks_for_rows(config: Predict) -> bool:
+    return config.out is not None or _is_table(config)
 
 
 def _is_table(config: Predict) -> bool:
