@@ -408,6 +408,19 @@ def test_eval_takes_the_newest_model_that_the_data_are_for(
     assert [one.manifest.sort for one in chosen] == ["classifier", "chat-lm"]
 
 
+def test_eval_takes_the_newest_model_that_a_file_can_be_asked_of(
+    classifier: Any, assistant: Any, workspace: Workspace, reviews: Path, tmp_path: Path
+) -> None:
+    questions = write_questions(tmp_path / "words.json")
+    plans: list[Any] = [
+        evaluate.run(evaluate.Eval(data=str(file), dry_run=True), workspace)
+        for file in (reviews, questions)
+    ]
+
+    chosen = [workspace.resolve(plan["plan"]["models"][0]) for plan in plans]
+    assert [one.manifest.sort for one in chosen] == ["classifier", "chat-lm"]
+
+
 @pytest.mark.parametrize(
     ("knobs", "told"),
     [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
 from llmctl.console import console
-from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.errors import ConfigError, DataError, WorkspaceError
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Draft, Input, ModelSource, Workspace
@@ -124,8 +124,11 @@ def _models(config: Eval, workspace: Workspace, data: _Data) -> list[ModelSource
     reference = config.model
     if reference is None and data.labeled is not None:
         reference = _newest_fitting(workspace, data.labeled)
-        console.say(f"scoring models/{reference}")
+    elif reference is None:
+        reference = _newest_asked(config, workspace)
     sources = [workspace.model_source(reference)]
+    if config.model is None:
+        console.say(f"scoring {sources[0].label}")
     if data.labeled is not None and not _fits(sources[0].path, data.labeled):
         raise _unfit(workspace, sources[0], data.labeled)
     if config.compare is not None:
@@ -143,6 +146,33 @@ def _newest_fitting(workspace: Workspace, labeled: Artifact) -> str:
             hint=_maker(labeled),
         )
     return ([one for one in fitting if one.manifest.sort == "chat-lm"] or fitting)[-1].name
+
+
+def _newest_asked(config: Eval, workspace: Workspace) -> str | None:
+    """The newest model that a file could be asked of, those that were tuned first; None without."""
+    from llmctl.model.classifier_folder import class_names, is_classifier
+
+    verdicts: dict[Any, bool] = {}
+    models = reversed(workspace.artifacts("model"))
+    for one in sorted(models, key=lambda model: model.manifest.sort == "causal-lm"):
+        classes = class_names(one.path) if is_classifier(one.path) else None
+        if classes not in verdicts:
+            verdicts[classes] = _can_be_asked(config, classes)
+        if verdicts[classes]:
+            return one.name
+    return None
+
+
+def _can_be_asked(config: Eval, classes: tuple[str, ...] | None) -> bool:
+    """Whether a file holds some of these classes, or without them answers."""
+    try:
+        if classes is None:
+            _read_answers(config)
+        else:
+            _read_classes(config, classes)
+    except DataError:
+        return False
+    return True
 
 
 def _fitting(workspace: Workspace, labeled: Artifact) -> list[Artifact]:
@@ -298,17 +328,23 @@ def _told(others: list[Any]) -> dict[str, Any]:
 def _examples(config: Eval, data: _Data, classes: tuple[str, ...]) -> tuple[Any, Any]:
     """The texts to judge by; for held-out ones of the workspace what was learnt from, too."""
     from llmctl.data.labeled.artifact import read_classes_artifact
-    from llmctl.data.labeled.classes import LabelledTexts, read_test
+    from llmctl.data.labeled.classes import LabelledTexts
 
     if data.labeled is None:
-        columns = {"text_column": config.text_column, "label_column": config.label_column}
-        test = read_test(Path(config.data), classes, **columns)
+        test = _read_classes(config, classes)
         return test._replace(examples=test.examples[: config.limit]), None
     found = read_classes_artifact(data.labeled.path)
     train, validation = found.splits["train"], found.splits["validation"]
     facts = {key: found.facts[key] for key in KNOWN} | {"train_examples": len(train)}
     test = LabelledTexts(found.splits[data.split][: config.limit], facts, ())
     return test, (train, validation) if data.split == "test" else None
+
+
+def _read_classes(config: Eval, classes: tuple[str, ...]) -> Any:
+    from llmctl.data.labeled.classes import read_test
+
+    columns = {"text_column": config.text_column, "label_column": config.label_column}
+    return read_test(Path(config.data), classes, **columns)
 
 
 def _judge_answers(
@@ -347,10 +383,14 @@ def _judge_answers(
 
 def _conversations(config: Eval, data: _Data) -> tuple[Any, Any]:
     from llmctl.data.labeled.artifact import read_dialogues
-    from llmctl.data.labeled.conversations import read_all
 
     if data.labeled is None:
-        templates = {"prompt": config.prompt, "response": config.response}
-        conversations, remarks = read_all(Path(config.data), **templates)
+        conversations, remarks = _read_answers(config)
         return conversations[: config.limit], remarks
     return read_dialogues(data.labeled.path, data.split)[: config.limit], ()
+
+
+def _read_answers(config: Eval) -> Any:
+    from llmctl.data.labeled.conversations import read_all
+
+    return read_all(Path(config.data), prompt=config.prompt, response=config.response)
