@@ -61,6 +61,11 @@ class ModelSource(NamedTuple):
     input: Input
     label: str
 
+    @property
+    def reference(self) -> str:
+        """What a flag takes to mean it, however it was asked for."""
+        return str(self.path) if self.input.kind == "source" else self.input.name
+
 
 class Draft:
     """An artifact in the making: a folder to write into and the plan that it follows.

@@ -733,6 +733,27 @@ def test_inspect_shows_what_is_trained(
     assert f"[{trained}]" in capsys.readouterr().err
 
 
+def test_the_same_models_and_data_are_the_same_plan_however_they_are_named(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    alone = Workspace(tmp_path / "workspace")
+    for kind in ("models", "labeled"):
+        (alone.root / kind).mkdir(parents=True)
+    shutil.copytree(workspace.path("model", "tuning-base"), alone.path("model", "tuning-base"))
+    file = write_reviews(tmp_path / "moods.csv", rows=40)
+    made = classify(alone, file, epochs=1)
+    folder = str(alone.path("model", "tuning-base"))
+
+    assert classify(alone, file, epochs=1, base=None).digest == made.digest
+    assert classify(alone, file, epochs=1, base=folder).digest == made.digest
+    reports = [
+        evaluate.run(evaluate.Eval(model=model, data=data), alone)
+        for model, data in ((None, "moods"), ("moods", "moods:test"), (str(made.path), "moods"))
+    ]
+    assert len({report.digest for report in reports if isinstance(report, Artifact)}) == 1
+    assert made.manifest.config["base"] == "tuning-base"
+
+
 def test_the_settings_of_a_specialist_come_back_as_a_file_for_its_command(
     classifier: Any, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

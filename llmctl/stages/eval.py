@@ -76,7 +76,7 @@ def run(config: Eval, workspace: Workspace) -> Artifact | dict[str, Any]:
     sources = _models(config, workspace, data)
     name = config.name or "-vs-".join(_short(one.label) for one in sources) + f"-on-{data.label}"
     settings: dict[str, Any] = {
-        "config": identity(config),
+        "config": identity(config) | _resolved(config, data, sources),
         "inputs": [*(one.input for one in sources), data.input],
     }
     if config.dry_run:
@@ -96,6 +96,15 @@ def run(config: Eval, workspace: Workspace) -> Artifact | dict[str, Any]:
     console.made(artifact)
     console.next(f"open {artifact.path / 'report.html'}")
     return artifact
+
+
+def _resolved(config: Eval, data: _Data, sources: list[ModelSource]) -> dict[str, Any]:
+    """What was asked of what, however the user named it."""
+    return {
+        "model": sources[0].reference,
+        "compare": sources[1].reference if config.compare is not None else None,
+        "data": f"{data.labeled.name}:{data.split}" if data.labeled is not None else config.data,
+    }
 
 
 def _short(label: str) -> str:

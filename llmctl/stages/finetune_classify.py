@@ -117,7 +117,9 @@ def run(config: FinetuneClassify, workspace: Workspace) -> Artifact | dict[str, 
     labeled = _labeled(config, workspace)
     name = config.name or labeled.name
     settings: dict[str, Any] = {
-        "config": identity(config) | dict.fromkeys(("file", *READING)) | {"data": labeled.name},
+        "config": identity(config)
+        | dict.fromkeys(("file", *READING))
+        | {"data": labeled.name, "base": base.reference},
         "inputs": [labeled.as_input(), base.input],
     }
     made = None if config.force else workspace.made("model", name, **settings)

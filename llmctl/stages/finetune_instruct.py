@@ -121,7 +121,9 @@ def run(config: FinetuneInstruct, workspace: Workspace) -> Artifact | dict[str, 
     if config.inspect:
         return _inspect(config, labeled, base)
     settings: dict[str, Any] = {
-        "config": identity(config) | dict.fromkeys(("file", *READING)) | {"data": labeled.name},
+        "config": identity(config)
+        | dict.fromkeys(("file", *READING))
+        | {"data": labeled.name, "base": base.reference},
         "inputs": [labeled.as_input(), base.input],
     }
     made = None if config.force else workspace.made("model", name, **settings)
