@@ -82,7 +82,7 @@ def write_classifier_report(directory: Path, portrait: ClassifierPortrait) -> No
 
 
 def comparison(scores: Scores, others: Sequence[Contender]) -> Table:
-    """The model beside the others, and the gain over each."""
+    """The model beside the others, and the gain over each, where there are any."""
     rows: list[tuple[str, ...]] = [
         (
             "this model",
@@ -95,7 +95,8 @@ def comparison(scores: Scores, others: Sequence[Contender]) -> Table:
         gain = other.gain["macro_f1"].told(4)
         rows.append((other.name, *(f"{one:.4f}" for one in figures), gain))
     columns = ("", "accuracy", "macro-F1", "MCC", "gain of the model in macro-F1")
-    return Table(columns=columns, rows=rows)
+    width = len(columns) if others else len(columns) - 1
+    return Table(columns=columns[:width], rows=[row[:width] for row in rows])
 
 
 def _told_gains(one: Contender) -> dict[str, Any]:

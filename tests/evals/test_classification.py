@@ -13,6 +13,7 @@ from llmctl.evals.classification import (
     fit_temperature,
     score,
 )
+from llmctl.evals.classifier_report import comparison, contender
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 3, 400)
@@ -101,6 +102,18 @@ def test_a_better_classifier_is_found_better_and_an_equal_one_is_not() -> None:
     assert better.p_value == pytest.approx(2 / 2001)
     assert better.told(3).endswith("p < 0.001")
     assert (same.gain, same.p_value) == (0.0, 1.0)
+
+
+def test_no_gain_is_told_of_a_model_that_stands_alone() -> None:
+    predicted = logits(right=0.6, sharpness=3).argmax(axis=1)
+    scores = score(LABELS, predicted)
+
+    alone = comparison(scores, [])
+    beside = comparison(scores, [contender("other", LABELS, predicted, predicted, seed=0)])
+
+    assert (*alone.columns, "gain of the model in macro-F1") == beside.columns
+    assert [*map(len, alone.rows)] == [4]
+    assert [*map(len, beside.rows)] == [5, 5]
 
 
 def test_of_a_few_examples_no_p_value_is_given() -> None:
