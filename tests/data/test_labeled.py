@@ -381,8 +381,19 @@ def test_classes_come_back_from_disk_and_open_as_a_dataset(tmp_path):
     assert read_examples(tmp_path, "test") == found.splits["test"]
     assert opened["train"].features["label"].names == ["ham", "spam"]
     assert labeled_kind(tmp_path) == "classes"
-    with pytest.raises(DataError, match="not conversations"):
+    with pytest.raises(DataError, match="holds classes, not conversations"):
         read_conversations_artifact(tmp_path)
+
+
+def test_data_of_another_version_are_refused_with_both(tmp_path):
+    write_classes(read_classes(write_rows(tmp_path / "a.jsonl", numbered(60))), tmp_path)
+    facts = tmp_path / "labeled.json"
+    facts.write_text(facts.read_text(encoding="utf-8").replace('"schema": 1', '"schema": 9'))
+
+    with pytest.raises(DataError, match="was written in schema 9, not 1") as refusal:
+        read_classes_artifact(tmp_path)
+
+    assert "make it anew" in str(refusal.value.hint)
 
 
 def test_conversations_come_back_from_disk_even_with_an_empty_split(tmp_path):

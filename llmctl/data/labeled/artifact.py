@@ -128,10 +128,14 @@ def _read_facts(directory: Path, kind: Kind | None = None) -> dict[str, Any]:
             f"`{directory}` holds no labelled data: {path.name} cannot be read",
             hint="`llmctl finetune` makes it from a file with labels or answers",
         ) from error
-    if told.get("schema") != SCHEMA or (kind and told["kind"] != kind):
+    if told.get("schema") != SCHEMA:
         raise DataError(
-            f"`{directory}` holds {told.get('kind')} of schema {told.get('schema')}, not "
-            f"{kind or 'labelled data'} of schema {SCHEMA}",
+            f"`{directory}` was written in schema {told.get('schema')}, not {SCHEMA}",
+            hint="make it anew from its file, with this version of `llmctl finetune`",
+        )
+    if kind and told["kind"] != kind:
+        raise DataError(
+            f"`{directory}` holds {told['kind']}, not {kind}",
             hint="classes are for `finetune classify`, conversations for `finetune instruct`",
         )
     return told
