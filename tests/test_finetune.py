@@ -884,6 +884,25 @@ def test_a_context_that_the_base_does_not_have_is_refused(
         finetune_instruct.run(config, workspace)
 
 
+def test_held_out_answers_that_do_not_fit_are_named_and_not_counted(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = tmp_path / "held.json"
+    rows = [{"prompt": f"Count {n}", "completion": "one " * (200 if n else 2)} for n in range(3)]
+    held.write_text(json.dumps(rows), encoding="utf-8")
+    given: dict[str, Any] = {"base": "tuning-base", "epochs": 1, "samples": 1, "name": "long-test"}
+    file = write_questions(tmp_path / "words.json")
+
+    made = finetune_instruct.run(
+        finetune_instruct.FinetuneInstruct(file=file, test=held, **given), workspace
+    )
+
+    assert isinstance(made, Artifact)
+    assert made.facts["test_examples"] == 1
+    told = "test: conversations left out, whose answers do not fit: 2 (the first: held.json:2"
+    assert told in capsys.readouterr().err
+
+
 def test_a_side_of_which_none_fits_is_named(workspace: Workspace, tmp_path: Path) -> None:
     held, longest = tmp_path / "held.json", "one " * 200
     held.write_text(json.dumps([{"prompt": "Count", "completion": longest}]), encoding="utf-8")

@@ -23,6 +23,7 @@ READING = ("prompt", "response", "system", "test")
 ADAPTERS = ("rank", "alpha", "dropout", "targets", "dora")
 SAMPLES = "samples.jsonl"
 AFTER, BEFORE = "tuned", "before"
+HELD_OUT = ("validation", "test")
 MOST_SHOWN = 3
 
 
@@ -254,9 +255,9 @@ def _plan(config: FinetuneInstruct, workspace: Workspace, base: Any) -> dict[str
     course, _ = _course(config, found, base)
     template = ChatTemplate(Tokenizer.load(base.path))
     fitted = fit(course.train, template, course.context, side="train")
-    for side in ("validation", "test"):  # which the run refuses as well, where none fits
-        fit(found.splits[side], template, course.context, side=side)
-    _say_cuts(fitted)
+    _say_cuts(fitted, "train")
+    for side in HELD_OUT:  # which the run refuses as well, where none fits
+        _say_cuts(fit(found.splits[side], template, course.context, side=side), side)
     batches = batches_of(fitted.rows, course, template)
     epochs = course.dose.epochs
     plan = {
@@ -285,6 +286,9 @@ def _trained(
     found = read_conversations_artifact(labeled.path)
     training = Instructing(*_course(config, found, base))
     _say_fitted(training)
+    held = {side: training.fit(found.splits[side], side) for side in HELD_OUT}
+    for side, fitted in held.items():
+        _say_cuts(fitted, side)
     test = found.splits["test"]
     before = training.score_base(test)
     run = training.start(draft.path)
@@ -301,8 +305,8 @@ def _trained(
         "test_loss": after.loss,
         "test_targets": after.targets,
         "train_examples": len(training.fitted.rows),
-        "validation_examples": len(found.splits["validation"]),
-        "test_examples": len(test),
+        "validation_examples": len(held["validation"].rows),
+        "test_examples": len(held["test"].rows),
         "shortened": training.fitted.shortened,
         "left_out": len(training.fitted.left_out),
         "parameters": training.model.shape.parameters,
@@ -369,16 +373,18 @@ def _say_fitted(training: Any) -> None:
         f" at most {course.dose.epochs:.3g} epochs,"
         f" {tuning.machine.device} in {tuning.machine.type_name}"
     )
-    _say_cuts(fitted)
+    _say_cuts(fitted, "train")
 
 
-def _say_cuts(fitted: Any) -> None:
+def _say_cuts(fitted: Any, side: str) -> None:
     if fitted.shortened:
-        console.warn(f"conversations that lose their beginning, too long: {fitted.shortened:,}")
+        console.warn(
+            f"{side}: conversations that lose their beginning, too long: {fitted.shortened:,}"
+        )
     if fitted.left_out:
         shown = ", ".join(fitted.left_out[:MOST_SHOWN])
         console.warn(
-            f"conversations left out, whose answers do not fit: {len(fitted.left_out):,}"
+            f"{side}: conversations left out, whose answers do not fit: {len(fitted.left_out):,}"
             f" (the first: {shown})"
         )
 
