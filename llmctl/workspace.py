@@ -32,6 +32,8 @@ MAKERS = {
     "tokenizer": "llmctl tokenize",
     "tokens": "llmctl tokenize",
     "model": "llmctl pretrain",
+    "labeled": "llmctl finetune classify DATA",
+    "report": "llmctl eval --data FILE",
 }
 MANIFEST = "manifest.json"
 PLAN = "draft.json"

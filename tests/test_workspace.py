@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from llmctl.errors import ConfigError, DataError, WorkspaceError
-from llmctl.manifest import Input
+from llmctl.manifest import FOLDERS, Input
 from llmctl.workspace import Artifact, Workspace, outside
 
 
@@ -225,6 +226,17 @@ def test_a_lost_file_is_named_when_the_artifact_is_taken(workspace: Workspace) -
 
     with pytest.raises(WorkspaceError, match=r"text\.txt"):
         workspace.take("corpus", "notes")
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_what_is_missing_is_answered_with_the_command_that_makes_it(
+    workspace: Workspace, kind: str
+) -> None:
+    for ask in (lambda: workspace.find(kind, "nope"), lambda: workspace.newest(kind)):
+        with pytest.raises(WorkspaceError) as refusal:
+            ask()
+
+        assert re.search(r"`llmctl \w+", str(refusal.value.hint))
 
 
 def test_a_missing_name_is_answered_with_the_nearest(workspace: Workspace) -> None:
