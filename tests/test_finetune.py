@@ -1,6 +1,7 @@
 """Specialists as a user makes them: a file and a base model in, a tuned model and proof out."""
 
 import csv
+import io
 import json
 import os
 import random
@@ -280,6 +281,27 @@ def test_lines_of_text_are_rows_in_any_encoding(
 
         assert [one["text"] for one in judged["predictions"]] == texts
         assert [row["text"] for row in rows] == texts
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_so_are_lines_that_are_piped_in(
+    classifier: Any, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    piped = io.BytesIO("a merry café\r\n\r\na foul day\r\n".encode(encoding))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(piped, encoding="utf-8"))
+
+    judged = predict.run(predict.Predict(model=classifier.name), workspace)
+
+    assert [one["text"] for one in judged["predictions"]] == ["a merry café", "a foul day"]
+
+
+def test_bytes_that_are_no_text_are_refused_where_they_are_piped_in(
+    classifier: Any, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(range(256)) * 40)))
+
+    with pytest.raises(DataError, match="stdin cannot be read"):
+        predict.run(predict.Predict(model=classifier.name), workspace)
 
 
 def test_texts_that_are_too_long_to_be_read_to_their_end_are_counted(
