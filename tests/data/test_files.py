@@ -319,6 +319,7 @@ def deep(levels: int) -> bytes:
 
 
 BARE = ["text column~", "no header~"]
+TITLES = "lines above the table~"
 ODD: dict[str, tuple[bytes, list[str], list[str]]] = {
     "nothing.txt": (b"", [], ["empty"]),
     "nothing.csv": (b"", [], ["empty"]),
@@ -365,6 +366,17 @@ ODD: dict[str, tuple[bytes, list[str], list[str]]] = {
         ["text column~", *["wrong number of columns"] * 2],
     ),
     "semicolon.csv": (b"id;text\n1;a, b\n2;c, d\n", ["a, b", "c, d"], ["text column~"]),
+    "told.csv": (b"sep=;\nid;text\n1;a, b\n", ["a, b"], ["text column~", TITLES]),
+    "titled.csv": (
+        b"Export, all;;\n;;\nNo;Text;Kind\n1;a b;x\n2;c d;y\n",
+        ["a b", "c d"],
+        [
+            "text column~",
+            TITLES,
+        ],
+    ),
+    "title.csv": (b"Tickets\n\nid,text\n1,a b\n2,c d\n", ["a b", "c d"], ["text column~", TITLES]),
+    "commas.csv": (b"text\na, b\nc, d\n", [], ["wrong number of columns"] * 2),
     "bar.csv": (b"id|text\n1|a, b\n", ["a, b"], ["text column~"]),
     "bare.csv": (
         b'3,"It was a day."\n4,"It was a night."\n',

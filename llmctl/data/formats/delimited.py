@@ -21,6 +21,9 @@ from llmctl.data.formats.splitting import LONGEST, lines, utf8_size
 SAMPLE_LINES, SAMPLE_CHARS = 200, 2**18
 KNOWN_NAMES = {*TEXT_NAMES, *FACT_NAMES, *LABEL_WORDS}
 NAME = re.compile(r"[^\W\d][\w .()/#-]{0,39}")
+# How a spreadsheet is told the delimiter, and how many lines of titles an export puts on top.
+TOLD_DELIMITER = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+MOST_TITLES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +75,14 @@ def _read(item: Item, encoding: str | None, delimiters: str) -> Iterator[Row | R
     source = Decoded(item.stream, encoding=encoding)
     all_lines = lines(source)
     sample = list(_sampled(all_lines))
-    layout = find_layout(sample, delimiters)
-    yield from _rows(_Feed(chain(sample, all_lines)), layout, item.name)
+    told = TOLD_DELIMITER.fullmatch(sample[0]) if sample else None
+    delimiters = told[1] if told else delimiters
+    above = 1 if told else _titles(sample, delimiters)
+    layout = find_layout(sample[above:], delimiters)
+    feed = _Feed(chain(sample[above:], all_lines), line=1 + above)
+    yield from _rows(feed, layout, item.name)
+    if above:
+        yield remark(item, "lines above the table", " ".join("".join(sample[:above]).split()))
     if not layout.has_header:
         yield remark(item, "no header", f"columns are numbered 1 to {len(layout.names)}")
     yield from source.remarks(item)
@@ -82,8 +91,8 @@ def _read(item: Item, encoding: str | None, delimiters: str) -> Iterator[Row | R
 class _Feed:
     """Lines for a reader of records, which remembers those of the record being read."""
 
-    def __init__(self, fresh: Iterator[str]) -> None:
-        self.line = 1  # of the file, where the record begins
+    def __init__(self, fresh: Iterator[str], *, line: int) -> None:
+        self.line = line  # of the file, where the record begins
         self.record: list[str] = []
         self._fresh = fresh
         self._again: deque[str] = deque()
@@ -161,6 +170,26 @@ def _sampled(all_lines: Iterator[str]) -> Iterator[str]:
         size += len(line)
         if size > SAMPLE_CHARS:
             return
+
+
+def _titles(sample: Sequence[str], delimiters: str) -> int:
+    """How many lines stand above the header: of one filled cell each, where the table has more.
+
+    A spreadsheet gives them as many cells as the table has; else usual names tell the header.
+    """
+    for above in range(1, min(MOST_TITLES, len(sample) - 2) + 1):
+        layout = find_layout(sample[above:], delimiters)
+        titles = _parsed(sample[:above], layout.delimiter, has_quotes=layout.has_quotes)
+        filled = [[cell.strip() for cell in cells if cell.strip()] for cells in titles]
+        if any(len(cells) > 1 or {*map(str.lower, cells)} & KNOWN_NAMES for cells in filled):
+            return 0
+        width = len(layout.names)
+        is_wide = all(len(cells) == width for cells in titles)
+        is_known = any(name.lower() in KNOWN_NAMES for name in layout.names)
+        is_named = layout.has_header and not any(map(str.isdecimal, layout.names))
+        if any(filled) and width > 1 and is_named and (is_wide or is_known):
+            return above
+    return 0
 
 
 def _parsed(sample: Iterable[str], delimiter: str, *, has_quotes: bool) -> list[list[str]]:
