@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from llmctl.errors import Interruption, TrainingError
+from llmctl.errors import Interruption, TrainingError, WorkspaceError
 from llmctl.stages.pretrain import Pretrain, run
 from llmctl.train import checkpoint
 from llmctl.workspace import Artifact, Workspace
@@ -187,6 +187,17 @@ def test_a_larger_budget_continues_from_before_the_decay(
     assert longer.facts["resumed_from"] == STEPS // 2
     assert longer.facts["steps"] == 2 * STEPS
     assert_same_run(anew.path, longer.path)
+
+
+@pytest.mark.parametrize("budget", [{"steps": STEPS // 2}, {"steps": None, "tokens": 256}])
+def test_a_smaller_budget_leaves_the_finished_model_alone(
+    tiny_workspace: Workspace, whole: Artifact, budget: dict[str, Any]
+) -> None:
+    with pytest.raises(WorkspaceError, match=rf"trained for {STEPS} steps, and \d+ are no more"):
+        trained(tiny_workspace, "whole", **budget)
+
+    assert tiny_workspace.find("model", "whole").digest == whole.digest
+    assert tiny_workspace.unfinished("model", "whole") is None
 
 
 def test_the_same_command_after_the_end_makes_nothing_anew(

@@ -25,7 +25,7 @@ from llmctl.config import (
 )
 from llmctl.console import console
 from llmctl.devices import Devices
-from llmctl.errors import ConfigError
+from llmctl.errors import ConfigError, WorkspaceError
 from llmctl.figures import count, duration
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     if made:
         console.already_made(made)
         return made
+    _check_longer(config, workspace, reading, shape, name)
     _check_found(devices, world)
     if world.is_alone and devices.total > 1:
         # The first of the processes has told all there is to tell.
@@ -191,6 +192,26 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     )
     console.next(f'llmctl generate "Once upon a time" --model {name}')
     return artifact
+
+
+def _check_longer(
+    config: Pretrain, workspace: Workspace, reading: _Reading, shape: Any, name: str
+) -> None:
+    """Raise WorkspaceError for a budget that the finished model of that name has used up."""
+    earlier = None if config.force else _earlier(workspace, name)
+    if earlier is None:
+        return
+    unit, asked, done = "minutes", config.minutes, earlier.manifest.config["minutes"]
+    if config.minutes is None:
+        recipe = _recipe(
+            _as_begun(config, workspace, name), shape, reading, _guess_rate(shape, 1e11)
+        )
+        unit, asked, done = "steps", recipe.steps, earlier.facts["steps"]
+    if done is not None and asked <= done:
+        raise WorkspaceError(
+            f"{earlier.label} was trained for {done:,} {unit}, and {asked:,} are no more",
+            hint="a larger budget goes on; `--force` makes it anew; another `--name` keeps both",
+        )
 
 
 def _check_found(devices: Devices, world: World) -> None:
