@@ -303,12 +303,13 @@ class Workspace:
         """The artifact that this very plan has made already, None where it is still to be made.
 
         Another plan under that name is refused, naming the keys that differ; keys in `growing`
-        (a training budget) may differ, and then None is returned. ConfigError for a plan that
-        would replace one of its own inputs.
+        (a training budget) may differ, and then None is returned; so it is where a draft of this
+        very plan, begun by `force`, waits to be gone on with. ConfigError for a plan that would
+        replace one of its own inputs.
         """
         plan = _wish(kind, name, config, inputs)
         self._recover(kind, name)
-        if not (self.path(kind, name) / MANIFEST).exists():
+        if not self.has(kind, name) or self.unfinished(kind, name) == plan:
             return None
         artifact = self.find(kind, name)
         before = _plan(kind, name, artifact.manifest.config, artifact.manifest.inputs)

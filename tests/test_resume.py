@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ def _break_off(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     at: str = "llmctl.train.pretraining.score",
+    **changes: Any,
 ) -> None:
     def fault(*_: object, **__: object) -> None:
         raise MemoryError
@@ -151,7 +153,7 @@ def _break_off(
     with monkeypatch.context() as patch:
         patch.setattr(at, fault)
         with pytest.raises(MemoryError):
-            trained(workspace, name)
+            trained(workspace, name, **changes)
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(
@@ -187,6 +189,32 @@ def test_a_larger_budget_continues_from_before_the_decay(
     assert longer.facts["resumed_from"] == STEPS // 2
     assert longer.facts["steps"] == 2 * STEPS
     assert_same_run(anew.path, longer.path)
+
+
+def test_what_force_began_is_gone_on_with_without_it(
+    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tiny_workspace, "forced", seed=1, width=16, steps=2 * STEPS)
+    _break_off(tiny_workspace, monkeypatch, "forced", force=True)
+
+    resumed = trained(tiny_workspace, "forced")
+
+    assert resumed.facts["resumed_from"]
+    assert_same_run(whole.path, resumed.path)
+
+
+def test_what_force_began_does_not_go_on_from_what_it_replaces(
+    tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tiny_workspace, "begun", seed=1, width=16, steps=2 * STEPS)
+    _break_off(tiny_workspace, monkeypatch, "begun", force=True)
+    for step in tiny_workspace.draft_path("model", "begun").glob("state/step-*"):
+        shutil.rmtree(step)
+
+    resumed = trained(tiny_workspace, "begun")
+
+    assert resumed.facts["resumed_from"] is None
+    assert_same_run(whole.path, resumed.path)
 
 
 @pytest.mark.parametrize("budget", [{"steps": STEPS // 2}, {"steps": None, "tokens": 256}])

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, table: Table = COMMANDS) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in flags:
             traceback.print_exception(error)
-        return _tell(error)
+        return _tell(error, is_forced="--force" in flags)
 
 
 def _understand(words: list[str], table: Table) -> Call | int:
@@ -124,8 +124,11 @@ def _result(result: Any) -> Mapping[str, Any]:
     return {"artifact": facts | place, "facts": result.facts}
 
 
-def _tell(error: BaseException) -> int:
+def _tell(error: BaseException, *, is_forced: bool) -> int:
     failure = explain(error)
+    if is_forced and "same command" in (failure.hint or ""):
+        # With it the command would begin anew once more.
+        failure = failure._replace(hint=f"{failure.hint}, without `--force`")
     if console.is_json:
         console.answer({"error": _jsonable(failure._asdict())})
     else:

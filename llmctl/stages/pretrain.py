@@ -199,7 +199,7 @@ def _check_longer(
 ) -> None:
     """Raise WorkspaceError for a budget that the finished model of that name has used up."""
     earlier = None if config.force else _earlier(workspace, name)
-    if earlier is None:
+    if earlier is None or workspace.unfinished("model", name):
         return
     unit, asked, done = "minutes", config.minutes, earlier.manifest.config["minutes"]
     if config.minutes is None:
@@ -626,8 +626,10 @@ def _open(
         reading,
         world.told_by_first(world.size * _guess_rate(shape, machine.ceiling)),
     )
+    origin = _origin(earlier, draft)
     if world.leads:
-        write_durably(draft.path / RECIPE, json.dumps({"batch": recipe.rows}).encode())
+        begun = {"batch": recipe.rows, "goes_on": origin is not None}
+        write_durably(draft.path / RECIPE, json.dumps(begun).encode())
     texts = [
         Text(
             name=tokens.name,
@@ -655,7 +657,6 @@ def _open(
     )
     training = Pretraining(texts, draft.path, job)
     _say_plan(training, reading)
-    origin = _origin(earlier)
     if world.leads and origin is not None and not draft.resumed:
         console.say(f"going on from {earlier.label if earlier else ''}, {origin.name}")
         shutil.copy(origin.parent.parent / METRICS, draft.path / METRICS)
@@ -668,10 +669,14 @@ def _open(
 
 def _rows(config: Pretrain, draft: Path, earlier: Artifact | None) -> int | None:
     """The rows of a step: what an attempt or a shorter run began with stays."""
+    before = earlier.facts["rows"] if earlier else None
+    return _begun(draft).get("batch") or config.batch or before
+
+
+def _begun(draft: Path) -> dict[str, Any]:
+    """What an attempt froze when it began; nothing where there was none."""
     frozen = draft / RECIPE
-    if frozen.exists():
-        return int(json.loads(frozen.read_bytes())["batch"])
-    return config.batch or (earlier.facts["rows"] if earlier else None)
+    return json.loads(frozen.read_bytes()) if frozen.exists() else {}
 
 
 def _as_begun(config: Pretrain, workspace: Workspace, name: str) -> Pretrain:
@@ -828,8 +833,8 @@ def _earlier(workspace: Workspace, name: str) -> Artifact | None:
     return workspace.find("model", name) if workspace.has("model", name) else None
 
 
-def _origin(earlier: Artifact | None) -> Path | None:
-    """The checkpoint that a longer run goes on from."""
-    if earlier is None:
+def _origin(earlier: Artifact | None, draft: Draft) -> Path | None:
+    """The checkpoint that a longer run goes on from; None where `--force` began the draft."""
+    if earlier is None or not _begun(draft.path).get("goes_on", not draft.resumed):
         return None
     return next(iter(sorted((earlier.path / "state").glob("step-*"))), None)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from llmctl.cli.main import main
-from llmctl.config import Derived, knob, parse_count
+from llmctl.config import Derived, force_knob, knob, parse_count
 from llmctl.console import console
 from llmctl.errors import (
     ConfigError,
@@ -50,6 +50,7 @@ class Act:
     """Do as one of the deeds below."""
 
     deed: str = knob(help="Which", positional=True)
+    force: bool = force_knob()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +366,11 @@ def test_an_error_has_its_exit_code_and_message(
     assert (answered.code, answered.err) == (code, "")
     assert answered.json["error"]["code"] == code
     assert answered.json["error"]["message"].startswith(message)
+
+
+def test_who_is_told_to_go_on_is_told_that_force_begins_anew(llmctl: Callable[..., Ended]):
+    assert llmctl("act", "interrupt", "--force").err.endswith("kept, without `--force`\n")
+    assert llmctl("act", "interrupt").err.endswith("kept\n")
 
 
 def test_a_refusal_says_what_to_do_and_reads_no_markup(llmctl: Callable[..., Ended]):
