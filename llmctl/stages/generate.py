@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl.config import knob, parse_count
 from llmctl.console import console
-from llmctl.errors import ConfigError
+from llmctl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from llmctl.workspace import Workspace
@@ -20,7 +22,10 @@ class Generate:
     """Let a model write on from a prompt."""
 
     prompts: tuple[str, ...] = knob(
-        (), help="The beginning of a text", positional=True, metavar="PROMPT"
+        (),
+        help="The beginning of a text, else from stdin",
+        positional=True,
+        metavar="PROMPT",
     )
     file: Path | None = knob(None, help="Read prompts from a file, one a line", panel="Input")
     model: str | None = knob(
@@ -100,10 +105,27 @@ def run(config: Generate, workspace: Workspace) -> dict[str, Any]:
 def _prompts(config: Generate) -> list[str]:
     prompts = list(config.prompts)
     if config.file:
-        lines = config.file.read_text(encoding="utf-8").split("\n")
-        prompts += [line for line in lines if line.strip()]
+        prompts += _lines(config.file)
+    elif not prompts and not sys.stdin.isatty():
+        # The line that a shell ends is no line of the text.
+        prompts = [sys.stdin.read().removesuffix("\n")]
+    prompts = [prompt for prompt in prompts if prompt.strip()]
     if not prompts:
         raise ConfigError(
             "there is no prompt", hint='give one: `llmctl generate "Once upon a time"`'
         )
     return prompts
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The prompts of a file, whatever its encoding."""
+    from llmctl.data.document import Rejected
+    from llmctl.data.formats.plain import file_lines
+
+    for one in file_lines(path):
+        if not isinstance(one, Rejected):
+            yield one.text
+        elif not one.kept:
+            raise DataError(
+                f"`{path}` cannot be read: {one.reason} ({one.detail})", hint="give a prompt a line"
+            )
