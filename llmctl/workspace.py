@@ -436,6 +436,9 @@ class Workspace:
                 self.publish(source, Manifest.read(source / MANIFEST))
 
     def _refuse_stale(self, artifact: Artifact) -> None:
+        # A tokenizer is as good on text that has changed since: its ids stay what they are.
+        if artifact.kind == "tokenizer":
+            return
         for made_from in artifact.manifest.inputs:
             if made_from.kind not in FOLDERS:
                 continue
@@ -448,9 +451,7 @@ class Workspace:
                     f"{artifact.label} is stale: {present.label} has changed since it was made",
                     hint=f"make {artifact.label} anew with `--force` on the command that made it",
                 )
-            # A tokenizer is as good on text that has changed since: its ids stay what they are.
-            if present.kind != "tokenizer":
-                self._refuse_stale(present)
+            self._refuse_stale(present)
 
     @contextlib.contextmanager
     def _lock(self, kind: str, name: str) -> Iterator[None]:

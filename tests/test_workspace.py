@@ -204,6 +204,14 @@ def test_an_input_made_anew_with_the_same_content_is_not_stale(workspace: Worksp
     assert workspace.take("tokens", "notes").digest == tokens.digest
 
 
+def test_a_tokenizer_is_taken_whatever_has_become_of_its_text(workspace: Workspace) -> None:
+    corpus = make(workspace)
+    tokenizer = make(workspace, kind="tokenizer", inputs=[corpus.as_input()])
+    make(workspace, text="b", force=True)
+
+    assert workspace.take("tokenizer", "notes").digest == tokenizer.digest
+
+
 @pytest.mark.parametrize("file", ["text.txt", "manifest.json"])
 def test_one_flipped_bit_is_found_in_the_files_and_in_the_manifest(
     workspace: Workspace, file: str
