@@ -118,6 +118,10 @@ class Draft:
         self.artifact = self.workspace.publish(self.path, manifest)
         return self.artifact
 
+    def discard(self) -> None:
+        """Leave nothing to go on with, where all the work came to nothing."""
+        shutil.rmtree(self.path)
+
 
 class Workspace:
     """The folder in which all artifacts of a project live.

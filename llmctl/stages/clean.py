@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmctl.data.funnel import Funnel
     from llmctl.data.quality_model import Scorer
     from llmctl.data.screening import Bundle, Recipe
-    from llmctl.workspace import Artifact, Input, Workspace
+    from llmctl.workspace import Artifact, Draft, Input, Workspace
 
 # Below this much text, starting processes costs more than they save.
 ALONE_BYTES = 8 * 2**20
@@ -170,7 +170,7 @@ def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
             raise _missing(cleaning)
         if config.step:
             _refuse_early(cleaning, config.step)
-        funnel, facts = _clean(cleaning)
+        funnel, facts = _clean(cleaning, draft)
         if judge:
             facts[QUALITY] = {"model": config.quality_model, "class": config.quality_class}
         (draft.path / "funnel.png").write_bytes(_picture(funnel, recipe))
@@ -374,7 +374,7 @@ def _apply_rules(cleaning: Cleaning, parts: Sequence[Bundle]) -> None:
             bar.advance(bundle.bytes)
 
 
-def _clean(cleaning: Cleaning) -> tuple[Funnel, dict[str, Any]]:
+def _clean(cleaning: Cleaning, draft: Draft) -> tuple[Funnel, dict[str, Any]]:
     """All four steps; the funnel of the whole, and what else there is to say."""
     from llmctl.data.funnel import Funnel
     from llmctl.data.quality_model import FILE, read_score
@@ -394,6 +394,7 @@ def _clean(cleaning: Cleaning) -> tuple[Funnel, dict[str, Any]]:
             funnel.add(winnowed.funnel)
             bar.advance(bundle.bytes)
     if not funnel.documents:
+        draft.discard()
         first = funnel.reasons.most_common(1)
         raise DataError(
             f"nothing is left of {funnel.documents_in:,} documents",

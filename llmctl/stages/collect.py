@@ -71,6 +71,7 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
                 tally.add(found)
                 bar.advance(sum(part.bytes for part in bundle.parts))
         if not tally.documents:
+            draft.discard()
             raise DataError(
                 f"nothing was collected: {_told(tally.dropped) or 'the source is empty'}",
                 hint=_first_case(tally) or "look at what the source holds",

@@ -203,6 +203,7 @@ def _tokens(
                 validation.write(names, texts, encoder)
         for side, what in ((train, "train"), (validation, "validate")):
             if not side.text_bytes:
+                draft.discard()
                 raise DataError(
                     f"{corpus.label} is too little text: nothing is left to {what} on",
                     hint="collect more, or give `--validation` another share or a file",

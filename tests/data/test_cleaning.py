@@ -260,6 +260,7 @@ def test_nothing_left_is_an_error_that_names_the_rule(workspace: Workspace) -> N
         cleaned(workspace, set_=("gopher.fewest_words=5000",))
 
     assert "gopher" in str(refusal.value.hint)
+    assert cleaned(workspace).facts["documents"]
 
 
 def test_shards_of_the_work_merge_to_the_same_corpus(many: Workspace) -> None:

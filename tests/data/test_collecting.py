@@ -53,6 +53,24 @@ def test_every_file_is_kept_or_dropped_with_a_reason(folder: Path, tmp_path: Pat
     assert sum(made.facts["remarks"].values()) >= 1
 
 
+def test_a_collection_that_found_nothing_is_not_in_the_way_of_the_next(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("said,by\nA first line of text,me\nA second one of them,you\n")
+    place = Workspace(tmp_path / "workspace")
+
+    def collected(column: str) -> Artifact:
+        source = Files(paths=(str(table),), text_column=column)
+        made = run(Collect(source=source), place)
+        assert isinstance(made, Artifact)
+        return made
+
+    with pytest.raises(DataError, match="nothing was collected"):
+        collected("sayed")
+
+    assert not place.drafts()
+    assert collected("said").facts["documents"] == 2
+
+
 def test_the_corpus_does_not_depend_on_the_number_of_processes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,45 @@
+"""What `tokenize` refuses, when, and what it leaves behind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmctl.data.sources.files import Files
+from llmctl.errors import DataError
+from llmctl.stages.collect import Collect
+from llmctl.stages.collect import run as collect
+from llmctl.stages.tokenize import Tokenize, run
+from llmctl.workspace import Artifact, Workspace
+
+LINE = "Seven green bottles stood upon the wall, and one of them was number {}.\n\n"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace with one small corpus, `rhymes`."""
+    found = Workspace(tmp_path / "workspace")
+    text = tmp_path / "rhymes.txt"
+    text.write_text("".join(LINE.format(number) for number in range(400)))
+    collect(Collect(source=Files(paths=(str(text),), split="blank-lines")), found)
+    return found
+
+
+def tokenized(workspace: Workspace, **knobs: Any) -> Artifact:
+    made = run(Tokenize(**knobs), workspace)
+    assert isinstance(made, Artifact)
+    return made
+
+
+def test_text_that_leaves_nothing_to_validate_on_is_not_in_the_way_of_the_next(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "short.txt").write_text("One line, and no more.")
+    collect(Collect(source=Files(paths=(str(tmp_path / "short.txt"),))), workspace)
+    tokenized(workspace, from_=("rhymes",))
+
+    with pytest.raises(DataError, match="too little text"):
+        tokenized(workspace, from_=("short",))
+
+    held_out = str(tmp_path / "rhymes.txt")
+    assert tokenized(workspace, from_=("short",), validation=held_out).facts["documents"]
