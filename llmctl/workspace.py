@@ -319,7 +319,7 @@ class Workspace:
         before = _plan(kind, name, artifact.manifest.config, artifact.manifest.inputs)
         changed = differences(before, plan)
         if set(changed) - {f"config.{key}" for key in growing}:
-            raise _other_plan(f"{artifact.label} was made", changed)
+            raise _other_plan(kind, f"{artifact.label} was made", changed)
         return None if changed else artifact
 
     @contextlib.contextmanager
@@ -395,7 +395,7 @@ class Workspace:
                 before = self.unfinished(kind, name)
                 changed = differences(before, plan) if before else {}
                 if changed:
-                    raise _other_plan(f"an unfinished {kind} `{name}` was begun", changed)
+                    raise _other_plan(kind, f"an unfinished {kind} `{name}` was begun", changed)
                 path.mkdir(parents=True, exist_ok=True)
                 if before is None:
                     write_durably(path / PLAN, json.dumps(plan, indent=1).encode())
@@ -427,7 +427,8 @@ class Workspace:
         before = self.unfinished(draft.kind, draft.name)
         changed = differences(before, plan) if before else {}
         if changed and not force:
-            raise _other_plan(f"an unfinished {draft.kind} `{draft.name}` was begun", changed)
+            what = f"an unfinished {draft.kind} `{draft.name}` was begun"
+            raise _other_plan(draft.kind, what, changed)
         if changed or before is None or force:
             shutil.rmtree(draft.path)
             draft.resumed = False
@@ -571,14 +572,15 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _other_plan(what: str, changed: Mapping[str, tuple[Any, Any]]) -> WorkspaceError:
+def _other_plan(kind: str, what: str, changed: Mapping[str, tuple[Any, Any]]) -> WorkspaceError:
+    flag = "--tokenizer-name" if kind == "tokenizer" else "--name"
     told = ", ".join(
         f"{key.removeprefix('config.')} {_short(old)} -> {_short(new)}"
         for key, (old, new) in changed.items()
     )
     return WorkspaceError(
         f"{what} with other settings: {told}",
-        hint="`--force` makes it anew; another `--name` keeps both",
+        hint=f"`--force` makes it anew; another `{flag}` keeps both",
     )
 
 

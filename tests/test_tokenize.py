@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llmctl.data.sources.files import Files
-from llmctl.errors import DataError
+from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.stages.collect import Collect
 from llmctl.stages.collect import run as collect
 from llmctl.stages.tokenize import Tokenize, run
@@ -43,3 +43,30 @@ def test_text_that_leaves_nothing_to_validate_on_is_not_in_the_way_of_the_next(
 
     held_out = str(tmp_path / "rhymes.txt")
     assert tokenized(workspace, from_=("short",), validation=held_out).facts["documents"]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"validation": "1.5"}, "is no share of a text"),
+        ({"vocab_size": 0}, "a vocabulary of 0 has no room"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_before_a_tokenizer_is_made(
+    workspace: Workspace, knobs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tokenized(workspace, **knobs)
+
+    assert not workspace.artifacts("tokenizer")
+
+
+def test_another_tokenizer_of_that_name_is_refused_with_the_flag_that_names_it(
+    workspace: Workspace,
+) -> None:
+    tokenized(workspace)
+
+    with pytest.raises(WorkspaceError, match="vocab_size null -> 300") as refusal:
+        tokenized(workspace, vocab_size=300)
+
+    assert "another `--tokenizer-name` keeps both" in str(refusal.value.hint)

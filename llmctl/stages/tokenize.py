@@ -72,6 +72,8 @@ def run(config: Tokenize, workspace: Workspace) -> Artifact | dict[str, Any]:
             f"`--name` can name one tokens artifact, not {len(corpora)}",
             hint="choose one corpus with `--from`",
         )
+    # What is wrong with it is told before a tokenizer is trained.
+    _validation(config, workspace)
     if config.dry_run:
         names = [config.name or corpus.name for corpus in corpora]
         console.say(f"would make {', '.join(f'tokens/{name}' for name in names)}")
@@ -121,7 +123,7 @@ def _tokenizer(config: Tokenize, workspace: Workspace, corpora: Sequence[Artifac
         return made
     if not given and config.level == "bpe":
         inputs = [one.as_input() for one in corpora]
-    entries = config.vocab_size or _vocabulary(corpora)
+    entries = _vocabulary(corpora) if config.vocab_size is None else config.vocab_size
     with workspace.draft(
         "tokenizer", name, config=wish, inputs=inputs, force=config.force
     ) as draft:
