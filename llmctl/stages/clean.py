@@ -30,6 +30,8 @@ LANGUAGE, QUALITY, CONTAMINATED = "language", "quality", "contaminated"
 COPIES = ("exact copies", "near copies")
 # Above this share of copies something is wrong, it is not the web.
 MOST_COPIES = 0.6
+# Above this share of the text one rule is not for such text, as Gopher's longest page for novels.
+MOST_LOST = 0.5
 SAMPLE_DOCUMENTS, EXAMPLES = 1000, 5
 WORK = "work"
 
@@ -471,6 +473,7 @@ def _report(artifact: Artifact, funnel: Funnel, recipe: Recipe) -> None:
     if accuracy := artifact.facts.get(QUALITY, {}).get("accuracy"):
         console.note(f"the classifier of quality is right on {accuracy:.0%} of held-out text")
     _warn_of_copies(artifact.manifest.config, funnel)
+    _warn_of_loss(funnel, recipe)
     console.made(artifact, f"{count(funnel.documents)} documents, {size(funnel.bytes)}")
     console.next("llmctl tokenize")
 
@@ -490,3 +493,19 @@ def _warn_of_copies(config: dict[str, Any], funnel: Funnel) -> None:
         console.warn(f"{share:.0%} of the documents are copies: was the same text collected twice?")
     elif not copies and (config["exact"] or config["similarity"]):
         console.warn("no copies were found at all; raw web text holds some")
+
+
+def _warn_of_loss(funnel: Funnel, recipe: Recipe) -> None:
+    """One rule that took most of the text: mostly a sign that it was made for other text."""
+    for rule in recipe.thresholds:
+        share = funnel.dropped_bytes[rule] / max(1, funnel.bytes_in)
+        if rule != LANGUAGE and share > MOST_LOST:
+            told = [
+                f"{reason.removeprefix(f'{rule}: ')} {documents:,}"
+                for reason, documents in funnel.reasons.most_common()
+                if reason.startswith(f"{rule}: ")
+            ]
+            console.warn(
+                f"`{rule}` dropped {share:.0%} of the text ({', '.join(told)}): `--without {rule}`"
+                f" keeps it, `--set {rule}.KEY=VALUE` moves a threshold"
+            )

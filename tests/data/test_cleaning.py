@@ -263,6 +263,22 @@ def test_nothing_left_is_an_error_that_names_the_rule(workspace: Workspace) -> N
     assert cleaned(workspace).facts["documents"]
 
 
+def test_a_rule_that_takes_most_of_the_text_is_told_with_how_to_leave_it_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Workspace(tmp_path / "workspace")
+    novel = "\n".join(prose(seed) for seed in range(1000))
+    collected(place, tmp_path / "books.jsonl", [novel, *(prose(seed, 40) for seed in range(9))])
+
+    cleaned(place)
+    lost = capsys.readouterr().err
+    cleaned(place, without=("gopher",), name="whole")
+
+    assert "`gopher` dropped 9" in lost
+    assert "(many words 1): `--without gopher` keeps it" in lost
+    assert "dropped" not in capsys.readouterr().err
+
+
 def test_shards_of_the_work_merge_to_the_same_corpus(many: Workspace) -> None:
     knobs: dict[str, Any] = {"from_": ("first", "second"), "workers": 1}
     whole = cleaned(many, name="whole", **knobs)
