@@ -56,6 +56,16 @@ def test_replay_keeps_the_old_text_better(workspace: Workspace) -> None:
     assert with_half.facts["mix"]["manuals"]["share"] == 0.5
 
 
+def test_more_of_the_text_that_the_base_has_read_is_not_told_as_missing(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = pretrain.Pretrain(base="old", from_="manuals", steps=1, name="same", **SMALL)
+
+    pretrain.run(config, workspace)
+
+    assert "nothing is replayed" not in capsys.readouterr().err
+
+
 def test_a_base_keeps_its_shape(workspace: Workspace) -> None:
     with pytest.raises(ConfigError, match="says what `--base` says already"):
         go_on(workspace, layers=4, name="other")

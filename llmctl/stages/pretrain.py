@@ -424,13 +424,17 @@ def _with_replay(
 ) -> list[tuple[Artifact, float]]:
     """The new text with a share of what the base has read, where that is still here."""
     known = {artifact.name for artifact, _ in shares}
-    old: list[Artifact] = []
+    read: list[str] = []
     if base.input.kind == "model":
         made_from = workspace.find("model", base.input.name).manifest.inputs
-        names = [one.name for one in made_from if one.kind == "tokens" and one.name not in known]
-        old = [workspace.take("tokens", name) for name in names if workspace.has("tokens", name)]
+        read = [one.name for one in made_from if one.kind == "tokens"]
+    names = [name for name in read if name not in known]
+    old = [workspace.take("tokens", name) for name in names if workspace.has("tokens", name)]
     if not old:
-        console.note("the text that the base has read is not in the workspace: nothing is replayed")
+        if names or not read:
+            console.note(
+                "the text that the base has read is not in the workspace: nothing is replayed"
+            )
         return shares
     new = [(artifact, share * (1 - config.replay)) for artifact, share in shares]
     return new + [(artifact, config.replay / len(old)) for artifact in old]
