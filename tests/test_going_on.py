@@ -66,9 +66,11 @@ def test_more_of_the_text_that_the_base_has_read_is_not_told_as_missing(
     assert "nothing is replayed" not in capsys.readouterr().err
 
 
-def test_a_base_keeps_its_shape(workspace: Workspace) -> None:
-    with pytest.raises(ConfigError, match="says what `--base` says already"):
-        go_on(workspace, layers=4, name="other")
+@pytest.mark.parametrize("shape", [{"layers": 4}, {"size": "tiny"}, {"family": "llama"}])
+def test_a_base_keeps_its_shape(workspace: Workspace, shape: dict[str, Any]) -> None:
+    (key,) = shape
+    with pytest.raises(ConfigError, match=f"`--{key}` says what `--base` says already"):
+        go_on(workspace, name="other", **shape)
 
 
 @pytest.mark.parametrize("base", ["old", "models/old"])

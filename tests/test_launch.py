@@ -347,6 +347,7 @@ def test_flags_that_contradict_who_started_the_processes_are_refused(
         (("--deterministic", "--parallel", "fsdp"), "adds up in pairs"),
         (("--deterministic", "--device", "cuda"), "on the CPU, `--device cuda` elsewhere"),
         (("--deterministic", "--gpus", "8"), "on the CPU, `--gpus 8` elsewhere"),
+        (("--size", "tiny", "--params", "10e6"), "both say how large it is"),
         (("--tp", "2"), "needs at least 2 processes"),
         (("--tp", "3", "--processes", "3", "--device", "cpu"), "does not divide the"),
         (("--context-parallel", "4"), "needs at least 4 processes"),

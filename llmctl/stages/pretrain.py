@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # A larger budget alone continues a finished run.
 GROWING = frozenset({"tokens", "steps", "minutes"})
+# What the knobs of a shape are where nobody says.
+SIZE, FAMILY = "nano", "qwen3"
 RECIPE, METRICS, PROFILE = "recipe.json", "metrics.jsonl", "profile"
 PROMPTS = ("The capital of France is", "Once upon a time", "I went to the")
 
@@ -56,12 +58,12 @@ class Pretrain:
         0.05, help="With a base: share of its old text, against forgetting", panel="Input",
         rare=True,
     )  # fmt: skip
-    size: str = knob("nano", help="The one dial: nano, tiny, small … 175b", panel="Model")
+    size: str = knob(SIZE, help="The one dial: nano, tiny, small … 175b", panel="Model")
     params: int | None = knob(
         None, help="Or so many parameters, such as 124e6", panel="Model", parse=parse_count
     )
     family: Literal["qwen3", "llama", "gpt2"] = knob(
-        "qwen3", help="Whose architecture it has", panel="Model"
+        FAMILY, help="Whose architecture it has", panel="Model"
     )
     layers: int | None = knob(None, help="Depth", panel="Model", rare=True)
     width: int | None = knob(None, help="Width", panel="Model", rare=True)
@@ -343,6 +345,8 @@ def _check(config: Pretrain) -> None:
             )
     if config.mix is not None and config.from_ is not None:
         raise ConfigError("`--from` and `--mix` both say what to read", hint="give one")
+    if config.params is not None and config.size != SIZE:
+        raise ConfigError("`--size` and `--params` both say how large it is", hint="give one")
     _check_base(config)
     config.devices.check(device=config.device, deterministic=config.deterministic)
 
@@ -350,8 +354,8 @@ def _check(config: Pretrain) -> None:
 def _check_base(config: Pretrain) -> None:
     shaped = "params layers width heads kv_heads mlp_width tied_head".split()
     given = [key for key in shaped if getattr(config, key) is not None]
-    if config.base is not None and config.init != "auto":
-        given.append("init")
+    usual = {"size": SIZE, "family": FAMILY, "init": "auto"}
+    given += [key for key, value in usual.items() if getattr(config, key) != value]
     if config.base is not None and given:
         raise ConfigError(
             f"`--{given[0].replace('_', '-')}` says what `--base` says already",
