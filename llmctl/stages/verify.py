@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmctl.config import knob
 from llmctl.console import console
+from llmctl.errors import WorkspaceError
 from llmctl.figures import size
 
 if TYPE_CHECKING:
@@ -23,19 +24,27 @@ class Verify:
 
 
 def run(config: Verify, workspace: Workspace) -> dict[str, Any]:
-    """Verify the artifacts; WorkspaceError (exit 3), naming the file, at the first that changed.
+    """Verify all the artifacts; WorkspaceError (exit 3), naming a file of each that has changed.
 
     >>> run(Verify(artifacts=("tokens/demo",)), workspace)
     {'verified': [{'artifact': 'tokens/demo', 'files': 9, 'bytes': 2345678}]}
     """
     chosen = [workspace.resolve(one) for one in config.artifacts] or workspace.artifacts()
     verified: list[dict[str, Any]] = []
+    changed: list[WorkspaceError] = []
     for artifact in chosen:
-        with console.status(f"hashing {artifact.label}"):
-            paths = list(artifact.verify())
+        try:
+            with console.status(f"hashing {artifact.label}"):
+                paths = list(artifact.verify())
+        except WorkspaceError as error:
+            changed.append(error)
+            continue
         total = sum(path.stat().st_size for path in paths)
         console.say(f"{artifact.label} is sound: {len(paths):,} files, {size(total)}")
         verified.append({"artifact": artifact.label, "files": len(paths), "bytes": total})
+    if changed:
+        told = "; ".join(error.message for error in changed)
+        raise WorkspaceError(told, hint=changed[0].hint)
     if not chosen:
         console.say(f"{workspace.root} is empty")
     return {"verified": verified}
