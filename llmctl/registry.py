@@ -48,7 +48,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     >>> suggest("wikipdia", ["wikipedia", "books"])
     'did you mean `wikipedia`?'
     """
-    names = sorted(known)
+    names = sorted(set(known))
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(f'`{one}`' for one in near)}?"

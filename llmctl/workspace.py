@@ -175,7 +175,7 @@ class Workspace:
             return Artifact(path.parent, Manifest.read(path))
         known = [one.parent.name for one in (self.root / FOLDERS[kind]).glob(f"*/{MANIFEST}")]
         raise WorkspaceError(
-            f"there is no {kind} named `{name}` in {self.root}",
+            f"there {_is_no(kind)} named `{name}` in {self.root}",
             hint=suggest(name, known) if known else f"make one with `{MAKERS.get(kind, 'llmctl')}`",
         )
 
@@ -211,7 +211,7 @@ class Workspace:
                 return fitting[-1]
         what = f"{kind} ({' or '.join(sorts)})" if sorts else kind
         raise WorkspaceError(
-            f"there is no {what} in {self.root} yet",
+            f"there {_is_no(what)} in {self.root} yet",
             hint=f"make one with `{MAKERS.get(kind, 'llmctl')}`",
         )
 
@@ -502,6 +502,11 @@ def _stem(path: Path) -> str:
 
 def _is_model_folder(path: Path) -> bool:
     return any((path / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
+def _is_no(what: str) -> str:
+    """The lack of a kind: tokens alone are many."""
+    return f"are no {what}" if what == "tokens" else f"is no {what}"
 
 
 def _folder_source(path: Path) -> ModelSource:

@@ -256,6 +256,25 @@ def test_a_missing_name_is_answered_with_the_nearest(workspace: Workspace) -> No
     assert "wikipedia" in str(refusal.value.hint)
 
 
+def test_a_name_that_two_kinds_bear_is_offered_once(workspace: Workspace) -> None:
+    make(workspace)
+    make(workspace, kind="tokens")
+
+    with pytest.raises(WorkspaceError) as refusal:
+        workspace.resolve("elsewhere")
+
+    assert refusal.value.hint == "choose one of: notes"
+
+
+def test_a_lack_of_tokens_is_one_of_many(workspace: Workspace) -> None:
+    with pytest.raises(WorkspaceError, match="there are no tokens in"):
+        workspace.take("tokens", None)
+    with pytest.raises(WorkspaceError, match="there are no tokens named `notes`"):
+        workspace.take("tokens", "notes")
+    with pytest.raises(WorkspaceError, match="there is no corpus named `notes`"):
+        workspace.take("corpus", "notes")
+
+
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b"])
 def test_names_that_could_leave_the_workspace_are_refused(workspace: Workspace, name: str) -> None:
     with pytest.raises(ConfigError):
