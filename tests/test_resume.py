@@ -228,6 +228,21 @@ def test_a_smaller_budget_leaves_the_finished_model_alone(
     assert tiny_workspace.unfinished("model", "whole") is None
 
 
+@pytest.mark.parametrize("error", [TrainingError("one row does not fit"), MemoryError()])
+def test_what_does_not_fit_is_not_in_the_way_of_what_does(
+    tiny_workspace: Workspace, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("llmctl.train.pretraining.fitting_rows", full)
+
+    with pytest.raises(type(error)):
+        trained(tiny_workspace, "wide", context=64)
+
+    assert tiny_workspace.unfinished("model", "wide") is None
+
+
 def test_the_same_command_after_the_end_makes_nothing_anew(
     tiny_workspace: Workspace, whole: Artifact
 ) -> None:

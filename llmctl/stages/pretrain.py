@@ -25,7 +25,7 @@ from llmctl.config import (
 )
 from llmctl.console import console
 from llmctl.devices import Devices
-from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.errors import ConfigError, TrainingError, WorkspaceError
 from llmctl.figures import count, duration
 
 if TYPE_CHECKING:
@@ -249,7 +249,13 @@ def _trained(
         joined(world, device=device, patience=devices.patience, in_rows=in_rows) as world,
         _draft(config, workspace, reading, name, world) as draft,
     ):
-        training = _open(config, reading, shape, draft, earlier, world)
+        try:
+            training = _open(config, reading, shape, draft, earlier, world)
+        except (TrainingError, MemoryError):
+            # What does not fit has trained nothing, and what does has other settings.
+            if world.leads and not draft.resumed:
+                draft.discard()
+            raise
         _train(config, training, draft)
         training.write_model(draft.path)
         world.wait_for_all("the first rank to write the model")
