@@ -25,7 +25,7 @@ FIND_LABEL = "llmctl.data.labeled.beside:label_beside"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """Read files, folders and globs: text, HTML, JSON, CSV, Parquet or Arrow.
+    """Read files, folders and globs: text, HTML, PDF, Word, EPUB, e-mail, JSON, CSV or Parquet.
 
     >>> Files(paths=("novels/*.txt.gz",), split="blank-lines").default_name()
     'novels'
