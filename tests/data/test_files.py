@@ -507,6 +507,17 @@ def test_the_column_can_be_named(tmp_path: Path):
     assert "text, summary" in refused.detail
 
 
+def test_only_columns_that_hold_strings_are_offered_for_the_text(tmp_path: Path):
+    chat = '"number": 1, "messages": [{"role": "user", "content": "Hello"}]'
+    path = written(tmp_path / "chat.jsonl", f"{{{chat}}}")
+    coded = written(tmp_path / "coded.jsonl", f'{{{chat}, "code": "7"}}')
+
+    (nothing,), (offered,) = read(path)[1], read(coded)[1]
+
+    assert nothing.detail == "no column holds strings: number, messages"
+    assert offered.detail == "name one with `--text-column`: code"
+
+
 @pytest.mark.parametrize(
     ("rows", "labels"),
     [

@@ -91,7 +91,10 @@ def choose(sample: Sequence[Mapping[str, Any]], options: Options) -> Columns:
     text = wanted if wanted is not None else _guess(sample, names)
     if text not in names:
         reason = "no text column" if wanted is None else f"no column `{wanted}`"
-        raise Unreadable(reason, f"name one with `--text-column`: {_listed(names)}")
+        strings = [one for one in names if any(isinstance(row.get(one), str) for row in sample)]
+        if not strings:
+            raise Unreadable(reason, f"no column holds strings: {_listed(names)}")
+        raise Unreadable(reason, f"name one with `--text-column`: {_listed(strings)}")
     facts.pop(text, None)
     others = [{name: one for name, one in row.items() if name not in facts} for row in sample]
     label = options.find_label(others, text) if options.find_label else None
