@@ -37,6 +37,8 @@ MAKERS = {
 }
 MANIFEST = "manifest.json"
 PLAN = "draft.json"
+# Of settings that differ; another command's plan differs in all of them.
+MOST_TOLD = 5
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Of a file's name: its format, and how it is compressed.
 ENDINGS = re.compile(r"(?<=.)\.\w+(\.(gz|bz2|xz|zstd?))?$", re.IGNORECASE)
@@ -581,8 +583,10 @@ def _other_plan(kind: str, what: str, changed: Mapping[str, tuple[Any, Any]]) ->
     flag = "--tokenizer-name" if kind == "tokenizer" else "--name"
     told = ", ".join(
         f"{key.removeprefix('config.')} {_short(old)} -> {_short(new)}"
-        for key, (old, new) in changed.items()
+        for key, (old, new) in list(changed.items())[:MOST_TOLD]
     )
+    if len(changed) > MOST_TOLD:
+        told += f", and {len(changed) - MOST_TOLD} more"
     return WorkspaceError(
         f"{what} with other settings: {told}",
         hint=f"`--force` makes it anew; another `{flag}` keeps both",

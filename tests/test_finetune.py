@@ -295,6 +295,17 @@ def test_so_are_lines_that_are_piped_in(
     assert [one["text"] for one in judged["predictions"]] == ["a merry café", "a foul day"]
 
 
+def test_so_is_what_is_said_in_a_chat(
+    assistant: Any, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piped = io.BytesIO("Say the café\n\n/exit\nmore\n".encode("latin-1"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(piped, encoding="utf-8"))
+
+    said = chat.run(chat.Chat(model=assistant.name, max_tokens=1), workspace)
+
+    assert [one["content"] for one in said["messages"]][::2] == ["Say the café"]
+
+
 def test_bytes_that_are_no_text_are_refused_where_they_are_piped_in(
     classifier: Any, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,14 +24,15 @@ def written(random_base: Any, tmp_path: Path) -> Any:
 
 
 def test_what_is_piped_in_is_one_prompt(written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("Once upon\na time \n"))
+    piped = io.BytesIO("Once upon\na café \n".encode("latin-1"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped, encoding="utf-8"))
 
-    assert written() == ["Once upon\na time "]
+    assert written() == ["Once upon\na café "]
     assert written(prompts=("A lion",)) == ["A lion"]
 
 
 def test_nothing_piped_in_is_no_prompt(written: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
 
     with pytest.raises(ConfigError, match="there is no prompt"):
         written()

@@ -89,6 +89,8 @@ def run(config: Chat, workspace: Workspace) -> dict[str, Any]:
 
 def _messages(config: Chat) -> Iterator[str]:
     """What the user says: as given, else line by line until they leave."""
+    from llmctl.data.formats.plain import piped_text
+
     if config.messages:
         yield from config.messages
         return
@@ -98,7 +100,7 @@ def _messages(config: Chat) -> Iterator[str]:
     while True:
         if is_terminal:
             console.ask()
-        line = sys.stdin.readline()
+        line = sys.stdin.readline() if is_terminal else piped_text(sys.stdin.buffer.readline())
         if not line or line.strip() in LEAVE:
             return
         if line.strip():

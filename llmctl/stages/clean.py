@@ -30,6 +30,8 @@ LANGUAGE, QUALITY, CONTAMINATED = "language", "quality", "contaminated"
 COPIES = ("exact copies", "near copies")
 # Above this share of copies something is wrong, it is not the web.
 MOST_COPIES = 0.6
+# So many documents of the web hold some.
+MANY = 200
 # Above this share of the text one rule is not for such text, as Gopher's longest page for novels.
 MOST_LOST = 0.5
 SAMPLE_DOCUMENTS, EXAMPLES = 1000, 5
@@ -489,9 +491,10 @@ def _warn_of_copies(config: dict[str, Any], funnel: Funnel) -> None:
     """No copy at all, or hardly anything else: mostly a sign that something is wrong."""
     copies = sum(funnel.dropped[rule] for rule in COPIES)
     share = copies / max(1, copies + funnel.documents)
+    is_large = funnel.documents >= MANY
     if share > MOST_COPIES:
         console.warn(f"{share:.0%} of the documents are copies: was the same text collected twice?")
-    elif not copies and (config["exact"] or config["similarity"]):
+    elif not copies and is_large and (config["exact"] or config["similarity"]):
         console.warn("no copies were found at all; raw web text holds some")
 
 

@@ -103,12 +103,14 @@ def run(config: Generate, workspace: Workspace) -> dict[str, Any]:
 
 
 def _prompts(config: Generate) -> list[str]:
+    from llmctl.data.formats.plain import piped_text
+
     prompts = list(config.prompts)
     if config.file:
         prompts += _lines(config.file)
     elif not prompts and not sys.stdin.isatty():
         # The line that a shell ends is no line of the text.
-        prompts = [sys.stdin.read().removesuffix("\n")]
+        prompts = [piped_text(sys.stdin.buffer.read()).removesuffix("\n")]
     prompts = [prompt for prompt in prompts if prompt.strip()]
     if not prompts:
         raise ConfigError(

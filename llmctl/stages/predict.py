@@ -204,11 +204,13 @@ def _is_table(config: Predict) -> bool:
 
 
 def _texts(config: Predict) -> list[str]:
+    from llmctl.data.formats.plain import piped_text
+
     texts = list(config.texts)
     if config.file:
         texts += _lines(config.file)
     elif not texts and not sys.stdin.isatty():
-        texts += _piped()
+        texts += piped_text(sys.stdin.buffer.read()).split("\n")
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise ConfigError(
@@ -216,19 +218,6 @@ def _texts(config: Predict) -> list[str]:
             hint='give one: `llmctl predict "The capital of France is ___"`',
         )
     return texts
-
-
-def _piped() -> list[str]:
-    """The lines of stdin, whatever its encoding and line ends."""
-    from llmctl.data.formats.encoding import Decoded
-    from llmctl.data.formats.passage import Stream, Unreadable
-
-    try:
-        return "".join(Decoded(Stream(iter((sys.stdin.buffer.read(),))))).split("\n")
-    except Unreadable as error:
-        raise DataError(
-            f"stdin cannot be read: {error.reason} ({error.detail})", hint="give a text a line"
-        ) from error
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from llmctl.data.document import Rejected
 from llmctl.data.formats.encoding import Decoded
 from llmctl.data.formats.opening import contained, open_items
-from llmctl.data.formats.passage import Item, Options, Passage, Unreadable
+from llmctl.data.formats.passage import Item, Options, Passage, Stream, Unreadable
 from llmctl.data.formats.splitting import splitter
+from llmctl.errors import DataError
 
 # Formats that look like text and are none, and what to do with them.
 OTHERS = {
@@ -38,3 +39,13 @@ def file_lines(path: Path) -> Iterator[Passage | Rejected]:
             yield item
         else:
             yield from contained(read(item, options), item.name, item.bytes)
+
+
+def piped_text(content: bytes) -> str:
+    """What came through a pipe, whatever its encoding and line ends; DataError where it is none."""
+    try:
+        return "".join(Decoded(Stream(iter((content,)))))
+    except Unreadable as error:
+        raise DataError(
+            f"stdin cannot be read: {error.reason} ({error.detail})", hint="give a text a line"
+        ) from error
