@@ -1,4 +1,4 @@
-"""What `tokenize` refuses, when, and what it leaves behind."""
+"""What `tokenize` refuses or warns of, when, and what it leaves behind."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,8 @@ import pytest
 
 from llmctl.data.sources.files import Files
 from llmctl.errors import ConfigError, DataError, WorkspaceError
+from llmctl.stages.clean import Clean
+from llmctl.stages.clean import run as clean
 from llmctl.stages.collect import Collect
 from llmctl.stages.collect import run as collect
 from llmctl.stages.tokenize import Tokenize, run
@@ -70,3 +72,26 @@ def test_another_tokenizer_of_that_name_is_refused_with_the_flag_that_names_it(
         tokenized(workspace, vocab_size=300)
 
     assert "another `--tokenizer-name` keeps both" in str(refusal.value.hint)
+
+
+def test_a_held_out_side_that_says_nothing_is_warned_of(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenized(workspace, validation="0.01", name="few")
+    few = capsys.readouterr().err
+    tokenized(workspace, validation="0.2", name="enough")
+    enough = capsys.readouterr().err
+
+    assert "too few to judge a model by" in few
+    assert "too few" not in enough
+
+
+@pytest.mark.parametrize("command", [Tokenize, Clean, Collect])
+def test_a_dry_run_refuses_a_name_that_cannot_be(
+    workspace: Workspace, tmp_path: Path, command: Any
+) -> None:
+    given = {"source": Files(paths=(str(tmp_path / "rhymes.txt"),))} if command is Collect else {}
+    config = command(name="a/b", dry_run=True, **given)
+
+    with pytest.raises(ConfigError, match="a/b"):
+        {Tokenize: run, Clean: clean, Collect: collect}[command](config, workspace)

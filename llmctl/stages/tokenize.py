@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 VOCABULARIES = ((2e6, 2048), (2e7, 4096), (2e8, 8192), (2e9, 16384))
 LARGEST_VOCABULARY = 32768
 SAMPLE_BYTES = 100 * 2**20
+# Of fewer a mean loss is chance: one paragraph decides it.
+LEAST_HELD_OUT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,8 @@ def run(config: Tokenize, workspace: Workspace) -> Artifact | dict[str, Any]:
     _validation(config, workspace)
     if config.dry_run:
         names = [config.name or corpus.name for corpus in corpora]
+        for name in names:
+            workspace.path("tokens", name)  # which refuses what cannot be a name
         console.say(f"would make {', '.join(f'tokens/{name}' for name in names)}")
         total = sum(corpus.facts["bytes"] for corpus in corpora)
         return {"plan": {"kind": "tokens", "names": names, "bytes": total}}
@@ -287,3 +291,8 @@ def _report(artifact: Artifact) -> None:
         f"{rate:.2f} bytes a token (GPT-2 on web text: {GPT2_BYTES_PER_TOKEN}),"
         f" {count(facts['validation_tokens'])} tokens held out"
     )
+    if facts["validation_tokens"] < LEAST_HELD_OUT:
+        console.warn(
+            f"{facts['validation_tokens']:,} tokens are too few to judge a model by:"
+            " give `--validation` a larger share, or a file"
+        )
