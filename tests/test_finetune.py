@@ -880,7 +880,7 @@ def test_a_judge_says_the_same_in_any_number_of_processes(
     [
         ({"quality_class": "fine"}, "no class `fine`"),
         ({"quality_model": "tuning-base"}, "is a causal-lm, not a classifier"),
-        ({"reference": ("moods",)}, "two ways to the same"),
+        ({"reference": ("topics",)}, "two ways to the same"),
     ],
 )
 def test_a_judge_that_cannot_judge_is_refused(
