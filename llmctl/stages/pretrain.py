@@ -566,6 +566,7 @@ def _plan(config: Pretrain, reading: _Reading, shape: Any, name: str) -> dict[st
         "tokens": None if recipe.steps is None else recipe.steps * recipe.tokens_per_step,
     }
     if recipe.steps is not None:
+        plan["epochs"] = float(f"{plan['tokens'] / max(1, reading.train_tokens):.3g}")
         plan["flops"] = plan["tokens"] * shape.flops_per_token(shape.context)
     plan |= _many(config, shape, recipe)
     console.table(f"would make models/{name}", ("", ""), list(_told(plan)))

@@ -107,7 +107,10 @@ def test_rows_that_nobody_asked_for_are_so_many_that_processes_can_share_them(
 
     assert main(["pretrain", "--device", "cpu", "--processes", ranks, "--steps", "3", *here]) == 0
 
-    assert json.loads(capsys.readouterr().out)["plan"]["rows"] == rows
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    text = tiny_workspace.take("tokens", None).facts["train_tokens"]
+    assert plan["rows"] == rows
+    assert plan["epochs"] == pytest.approx(3 * rows * plan["context"] / text, rel=5e-3)
 
 
 @pytest.mark.slow
