@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl import toml
 from llmctl.config import knob
 from llmctl.console import console
-from llmctl.errors import ConfigError, WorkspaceError
+from llmctl.errors import ConfigError, DataError, WorkspaceError
 from llmctl.figures import count, size
 
 if TYPE_CHECKING:
@@ -130,14 +130,23 @@ def _one(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _document(workspace: Workspace, name: str) -> dict[str, Any] | None:
-    """A document by its id: what it is, where it stands, and what each rule said of it."""
+def _rows_about(artifact: Artifact, document: str) -> list[Any]:
+    """What a corpus holds of a document; one that is damaged does not hide what others hold."""
     from llmctl.data.forgetting import find
 
+    try:
+        return list(find(artifact.path, document))
+    except DataError as error:
+        console.warn(f"{artifact.label} was not searched: {error.message}")
+        return []
+
+
+def _document(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """A document by its id: what it is, where it stands, and what each rule said of it."""
     about: dict[str, Any] = {}
     places: list[dict[str, Any]] = []
     for artifact in workspace.artifacts("corpus"):
-        for folder, shard, row in find(artifact.path, name):
+        for folder, shard, row in _rows_about(artifact, name):
             if folder == "history":
                 told = {key: row[key] for key in ("verdict", "reason", "detail", "changes", "twin")}
                 places.append({"artifact": artifact.label, "shard": row["shard"], **told})

@@ -145,3 +145,18 @@ def test_a_document_is_shown_with_its_shard_and_what_the_rules_said(workspace: W
     assert places["corpora/web-clean"]["verdict"] == "exact copies"
     assert places["corpora/web-clean"]["twin"].endswith("one/03.txt")
     assert json.dumps(answer)
+
+
+def test_a_corpus_that_is_damaged_does_not_hide_what_another_holds(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = an_id(workspace, "two/07.txt")
+    (shard,) = workspace.path("corpus", "web").glob("0*.arrow")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+
+    answer = show.run(show.Show(artifact=name), workspace)
+
+    assert {place["artifact"] for place in answer["places"]} == {"corpora/web-clean"}
+    assert "corpora/web was not searched" in capsys.readouterr().err
