@@ -140,12 +140,16 @@ class Workspace:
 
     def path(self, kind: str, name: str) -> Path:
         """Where the artifact `name` of a kind lives, or would."""
+        self.check_name(name)
+        return self.root / FOLDERS[kind] / name
+
+    def check_name(self, name: str) -> None:
+        """Raise ConfigError for what cannot be the name of an artifact."""
         if not NAME.fullmatch(name):
             raise ConfigError(
                 f"`{name}` cannot be a name",
                 hint="use letters, digits, `.`, `_` and `-`, beginning with a letter or digit",
             )
-        return self.root / FOLDERS[kind] / name
 
     def draft_path(self, kind: str, name: str) -> Path:
         """Where the draft of an artifact lives, or would."""
@@ -220,10 +224,6 @@ class Workspace:
     def has(self, kind: str, name: str) -> bool:
         """Whether a whole artifact of that kind and name stands here."""
         return bool(NAME.fullmatch(name)) and (self.path(kind, name) / MANIFEST).exists()
-
-    def model_folder(self, reference: str | None, *, sorts: Sequence[str] = ()) -> Path:
-        """The folder alone of what `model_source` finds."""
-        return self.model_source(reference, sorts=sorts).path
 
     def model_source(
         self,

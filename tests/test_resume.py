@@ -191,11 +191,16 @@ def test_a_larger_budget_continues_from_before_the_decay(
     assert_same_run(anew.path, longer.path)
 
 
+def _force_over_another(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Begin a run by `--force` where another model of that name stands, and break it off."""
+    trained(workspace, name, seed=1, width=16, steps=2 * STEPS)
+    _break_off(workspace, monkeypatch, name, force=True)
+
+
 def test_what_force_began_is_gone_on_with_without_it(
     tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(tiny_workspace, "forced", seed=1, width=16, steps=2 * STEPS)
-    _break_off(tiny_workspace, monkeypatch, "forced", force=True)
+    _force_over_another(tiny_workspace, monkeypatch, "forced")
 
     resumed = trained(tiny_workspace, "forced")
 
@@ -206,8 +211,7 @@ def test_what_force_began_is_gone_on_with_without_it(
 def test_what_force_began_does_not_go_on_from_what_it_replaces(
     tiny_workspace: Workspace, whole: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained(tiny_workspace, "begun", seed=1, width=16, steps=2 * STEPS)
-    _break_off(tiny_workspace, monkeypatch, "begun", force=True)
+    _force_over_another(tiny_workspace, monkeypatch, "begun")
     for step in tiny_workspace.draft_path("model", "begun").glob("state/step-*"):
         shutil.rmtree(step)
 

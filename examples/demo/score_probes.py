@@ -23,7 +23,7 @@ MEANING = {
 
 def main(workspace: str = "workspace", model: str | None = None) -> None:
     """Score the model, the newest one by default."""
-    folder = Workspace(Path(workspace)).model_folder(model, sorts=("causal-lm",))
+    folder = Workspace(Path(workspace)).model_source(model, sorts=("causal-lm",)).path
     engine = Engine.open(folder, device="cpu", rows=32)
     asked = probes()
     ranks: dict[str, list[int]] = defaultdict(list)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from llmctl.errors import ConfigError, WorkspaceError
 from llmctl.model.checkpoint import family_of, open_tensors, read_json, write_json
+from llmctl.model.classifier_folder import SCORE
 from llmctl.model.family import Family, Fields
 from llmctl.model.low_rank import TARGETS, Adapted, AdapterSettings
 from llmctl.model.transformer import Transformer, fused_parts
@@ -27,8 +28,6 @@ MATRICES = frozenset(("qkv", "out", "gate_up", "up", "down"))
 # How PEFT calls our parameters, behind the name of the module that they adapt.
 PREFIX = "base_model.model."
 SUFFIXES = {"a": "lora_A.weight", "b": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
-# How transformers calls the head of every classifier.
-HEAD = "score"
 # Ways to draw an adapter that leave the model itself alone.
 HARMLESS_DRAWS = (True, False, "gaussian", "orthogonal")
 
@@ -187,8 +186,8 @@ def write_adapter(
         "inference_mode": True,
     }
     if head_CD is not None:
-        tensors[f"{PREFIX}{HEAD}.weight"] = head_CD.detach().cpu().contiguous()
-        config |= {"task_type": "SEQ_CLS", "modules_to_save": [HEAD]}
+        tensors[f"{PREFIX}{SCORE}"] = head_CD.detach().cpu().contiguous()
+        config |= {"task_type": "SEQ_CLS", "modules_to_save": [SCORE.removesuffix(".weight")]}
     write_json(directory / CONFIG, config)
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
 

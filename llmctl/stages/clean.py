@@ -148,7 +148,7 @@ def run(config: Clean, workspace: Workspace) -> Artifact | dict[str, Any]:
         "inputs": [*taken, *judges, *_inputs(recipe)],
     }
     if config.dry_run:
-        workspace.path("corpus", name)  # which refuses what cannot be a name
+        workspace.check_name(name)
         return {"plan": {"kind": "corpus", "name": name, **_plan(config, recipe, parts)}}
     made = None if config.force else workspace.made("corpus", name, **settings)
     if made:

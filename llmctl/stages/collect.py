@@ -50,7 +50,7 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
     plan = bundles(parts)
     facts = _plan(config, parts)
     if config.dry_run:
-        workspace.path("corpus", name)  # which refuses what cannot be a name
+        workspace.check_name(name)
         console.say(f"would make corpora/{name}")
         return {"plan": facts | {"kind": "corpus", "name": name}}
     settings: dict[str, Any] = {

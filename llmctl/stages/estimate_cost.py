@@ -528,7 +528,7 @@ def _against(reference: str, workspace: Workspace) -> dict[str, Any]:
     from llmctl.costs.estimate import Plan, estimate
     from llmctl.costs.local import timed_machine
 
-    folder = workspace.model_folder(reference)
+    folder = workspace.model_source(reference).path
     model = next((one for one in workspace.artifacts("model") if one.path == folder), None)
     if model is None:
         raise WorkspaceError(f"{folder} is no finished model of {workspace.root}")

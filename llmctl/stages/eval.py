@@ -80,7 +80,7 @@ def run(config: Eval, workspace: Workspace) -> Artifact | dict[str, Any]:
         "inputs": [*(one.input for one in sources), data.input],
     }
     if config.dry_run:
-        workspace.path("report", name)  # which refuses what cannot be a name
+        workspace.check_name(name)
         plan = {"kind": "report", "name": name, "models": [one.label for one in sources]}
         console.say(f"would make reports/{name}")
         return {"plan": plan}

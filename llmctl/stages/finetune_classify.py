@@ -233,7 +233,7 @@ def _plan(config: FinetuneClassify, workspace: Workspace, base: Any) -> dict[str
         found, name = read_classes_artifact(labeled.path), config.name or labeled.name
     else:
         found, name = _read(config), config.name or outside(config.file).name
-    workspace.path("model", name)  # which refuses what cannot be a name
+    workspace.check_name(name)
     shape, tokenizer = read_shape(base.path), tokenizer_for(base.path)
     texts = found.splits["train"]
     mixed = _mixed_rows(config, len(texts)) / config.batch

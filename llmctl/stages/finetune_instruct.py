@@ -251,7 +251,7 @@ def _plan(config: FinetuneInstruct, workspace: Workspace, base: Any) -> dict[str
         found, name = read_conversations_artifact(labeled.path), config.name or labeled.name
     else:
         found, name = _read(config), config.name or outside(config.file).name
-    workspace.path("model", name)  # which refuses what cannot be a name
+    workspace.check_name(name)
     course, _ = _course(config, found, base)
     template = ChatTemplate(Tokenizer.load(base.path))
     fitted = fit(course.train, template, course.context, side="train")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmctl.config import knob, parse_count
 from llmctl.console import console
-from llmctl.errors import ConfigError, DataError
+from llmctl.errors import ConfigError
 
 if TYPE_CHECKING:
     from llmctl.workspace import Workspace
@@ -103,11 +102,13 @@ def run(config: Generate, workspace: Workspace) -> dict[str, Any]:
 
 
 def _prompts(config: Generate) -> list[str]:
-    from llmctl.data.formats.plain import piped_text
+    from llmctl.data.document import Rejected
+    from llmctl.data.formats.plain import piped_text, readable_lines
 
     prompts = list(config.prompts)
     if config.file:
-        prompts += _lines(config.file)
+        lines = readable_lines(config.file)
+        prompts += [one.text for one in lines if not isinstance(one, Rejected)]
     elif not prompts and not sys.stdin.isatty():
         # The line that a shell ends is no line of the text.
         prompts = [piped_text(sys.stdin.buffer.read()).removesuffix("\n")]
@@ -117,17 +118,3 @@ def _prompts(config: Generate) -> list[str]:
             "there is no prompt", hint='give one: `llmctl generate "Once upon a time"`'
         )
     return prompts
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """The prompts of a file, whatever its encoding."""
-    from llmctl.data.document import Rejected
-    from llmctl.data.formats.plain import file_lines
-
-    for one in file_lines(path):
-        if not isinstance(one, Rejected):
-            yield one.text
-        elif not one.kept:
-            raise DataError(
-                f"`{path}` cannot be read: {one.reason} ({one.detail})", hint="give a prompt a line"
-            )

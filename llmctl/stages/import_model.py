@@ -64,7 +64,7 @@ def run(config: ImportModel, workspace: Workspace) -> Artifact | dict[str, Any]:
             " a text with one of the others cannot be read"
         )
     if config.dry_run:
-        workspace.path("model", name)  # which refuses what cannot be a name
+        workspace.check_name(name)
         console.say(f"would make models/{name} of {source.label}: {told}")
         return {"plan": {"kind": "model", "name": name} | facts}
     settings: dict[str, Any] = {

@@ -223,17 +223,12 @@ def _texts(config: Predict) -> list[str]:
 def _lines(path: Path) -> Iterator[str]:
     """The lines of a file; what was assumed of it is said."""
     from llmctl.data.document import Rejected
-    from llmctl.data.formats.plain import file_lines
+    from llmctl.data.formats.plain import readable_lines
 
     if not path.is_file():
         raise DataError(f"there is no file `{path}`", hint="check its path")
-    for one in file_lines(path):
-        if not isinstance(one, Rejected):
-            yield one.text
-        elif one.kept:
+    for one in readable_lines(path):
+        if isinstance(one, Rejected):
             console.note(f"{one.where}: {one.reason}")
         else:
-            raise DataError(
-                f"`{path}` cannot be read: {one.reason} ({one.detail})",
-                hint="give a text a line",
-            )
+            yield one.text

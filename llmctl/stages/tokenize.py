@@ -79,7 +79,7 @@ def run(config: Tokenize, workspace: Workspace) -> Artifact | dict[str, Any]:
     if config.dry_run:
         names = [config.name or corpus.name for corpus in corpora]
         for name in names:
-            workspace.path("tokens", name)  # which refuses what cannot be a name
+            workspace.check_name(name)
         console.say(f"would make {', '.join(f'tokens/{name}' for name in names)}")
         total = sum(corpus.facts["bytes"] for corpus in corpora)
         return {"plan": {"kind": "tokens", "names": names, "bytes": total}}

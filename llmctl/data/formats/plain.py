@@ -41,6 +41,16 @@ def file_lines(path: Path) -> Iterator[Passage | Rejected]:
             yield from contained(read(item, options), item.name, item.bytes)
 
 
+def readable_lines(path: Path) -> Iterator[Passage | Rejected]:
+    """The same, and what was assumed of the file; DataError where a part of it cannot be read."""
+    for one in file_lines(path):
+        if isinstance(one, Rejected) and not one.kept:
+            raise DataError(
+                f"`{path}` cannot be read: {one.reason} ({one.detail})", hint="give a text a line"
+            )
+        yield one
+
+
 def piped_text(content: bytes) -> str:
     """What came through a pipe, whatever its encoding and line ends; DataError where it is none."""
     try:
