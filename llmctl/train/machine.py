@@ -13,6 +13,7 @@ from llmctl.model.device import (
     has_tensor_cores,
     pick_device,
     pick_dtype,
+    prepare_cpu,
 )
 from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.meter import matmul_rate
@@ -120,6 +121,8 @@ def find_machine(
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
     place = take_place(device, world, deterministic=deterministic)
+    if place.type == "cpu":
+        prepare_cpu()
     dtype = pick_dtype(place, "float32" if deterministic else precision)
     dtype = FLOATS[world.told_by_first(_name(dtype))]
     products = PRODUCTS.get(precision)

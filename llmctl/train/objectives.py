@@ -22,8 +22,8 @@ from llmctl.model.transformer import Transformer
 # GPU reads the head, and the sum of its gradient, again for every chunk.
 CPU_LOGITS, GPU_LOGITS = 2**22, 2**28
 LEAST_ROWS = 128
-# Beyond this a share is nothing to a float: a loss of 87 nats a token.
-LEAST_SHARE = 1e-38
+# Below this a share may be nothing: a loss of 87 nats a token.
+LEAST_SHARE = torch.finfo(torch.float32).tiny
 # Where more is trained than this share, picking out what is costs more than it saves.
 MOST_TRAINED = 0.95
 

@@ -9,6 +9,7 @@ import torch
 
 from llmctl.costs.ranks import RankMemory
 from llmctl.errors import TrainingError
+from llmctl.model.device import release_memory
 from llmctl.train.distributed.world import World
 from llmctl.train.feed import StepBatch
 from llmctl.train.trainer import Trainer
@@ -54,9 +55,9 @@ def fitting_rows(
 
 def _free_bytes(device: torch.device, world: World) -> float:
     """What is free on this rank's device; of the host's memory, this rank's part."""
+    # What a step that did not fit has left behind is this process's still.
+    release_memory(device)
     if device.type == "cuda":
-        # What a step that did not fit has left behind is torch's still.
-        torch.cuda.empty_cache()
         return float(torch.cuda.mem_get_info(device)[0])
     free = float(psutil.virtual_memory().available) / world.local_size
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)

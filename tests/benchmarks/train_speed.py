@@ -39,12 +39,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--compile", choices=("on", "off"), default="off")
     parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16")
+    parser.add_argument("--batch", type=int, help="rows of a step, in place of the shape's")
     given = parser.parse_args()
     data = given.bench / DATA[given.shape]
+    shape = SHAPES[given.shape] | ({"batch": given.batch} if given.batch else {})
     rates: dict[str, list[float]] = {}
     for _ in range(given.rounds):
         for name in ("llmctl", *given.peers.split(",")):
-            rate = rate_of(name, data, SHAPES[given.shape], given)
+            rate = rate_of(name, data, shape, given)
             rates.setdefault(name, []).append(rate)
             print(f"{name:10} {rate:8,.0f}", file=sys.stderr, flush=True)
     best = max(statistics.median(row) for name, row in rates.items() if name != "llmctl")
@@ -52,7 +54,6 @@ def main() -> None:
         median = statistics.median(row)
         spread = f"[{min(row):,.0f}-{max(row):,.0f}]"
         print(f"{name:10} {median:8,.0f} tokens/s {spread:16} {median / best:.2f} x best peer")
-    shape = SHAPES[given.shape]
     step = shape["batch"] * shape["context"] / statistics.median(rates["llmctl"])
     load = loading(data, shape)
     print(f"loading a batch takes {1e3 * load:.2f} ms of {1e3 * step:,.0f} ms: {load / step:.3%}")

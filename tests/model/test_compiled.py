@@ -17,13 +17,16 @@ needs_compiler = pytest.mark.skipif(
 
 @needs_compiler
 @pytest.mark.filterwarnings("ignore")  # torch warns of itself as it compiles
-def test_compiled_blocks_have_the_gradients_of_the_blocks_as_written() -> None:
+@pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.02), (torch.float32, 1e-5)])
+def test_compiled_blocks_have_the_gradients_of_the_blocks_as_written(
+    dtype: torch.dtype, most: float
+) -> None:
     # A backward pass that is whole in bfloat16 and of this size has been not finite before.
     shape = named_shape(
         "nano", vocab_size=260, num_layers=1, width=384, num_heads=6, num_kv_heads=6, context=256
     )
     ids = torch.randint(0, 256, (4, 256), generator=torch.Generator().manual_seed(0))
-    model = fresh(shape, 0).to(torch.bfloat16)
+    model = fresh(shape, 0).to(dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith((".out.weight", ".down.weight")):
@@ -37,11 +40,12 @@ def test_compiled_blocks_have_the_gradients_of_the_blocks_as_written() -> None:
         model(ids).float().logsumexp(-1).sum().backward()
         gradients = ((name, one.grad) for name, one in model.named_parameters())
         found.append({name: one.float() for name, one in gradients if one is not None})
+    torch.compiler.reset()
 
     for name, written in found[0].items():
         compiled = found[1][name]
         assert compiled.isfinite().all(), name
-        assert (compiled - written).norm() < 0.02 * written.norm(), name
+        assert (compiled - written).norm() < most * written.norm(), name
 
 
 @pytest.mark.filterwarnings("ignore")  # torch warns of itself as it compiles
