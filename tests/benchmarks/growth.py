@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from runs import workspace_of
 
 from llmctl.shapes import named_shape
@@ -36,11 +37,10 @@ DISK = 2e9
 
 
 class Line(NamedTuple):
-    """A line of the table: `x` is what grows; `save` in seconds, None where nothing was saved."""
+    """A line of the table: `save` in seconds, None where nothing was saved."""
 
     part: str
     name: str
-    x: float
     rate: float
     memory: float
     save: float | None
@@ -71,12 +71,14 @@ def measured(workspace: Workspace, given: argparse.Namespace) -> Iterator[Line]:
         for size in ("nano", "tiny", "mini"):
             knobs = {"size": size, "context": 512, "batch": TOKENS // 512}
             one = trained(workspace, knobs | {"steps": 4 * SAVE_EVERY, "save_every": SAVE_EVERY})
-            yield Line("model", size, one.parameters, one.rate, one.memory, one.save)
+            yield Line(
+                "model", f"{size}, {one.parameters / 1e6:.0f} M", one.rate, one.memory, one.save
+            )
     if "context" in parts:
         for context in (128, 256, 512, 1024):
             knobs = {"size": "tiny", "context": context, "batch": TOKENS // context, "steps": 6}
             one = trained(workspace, knobs)
-            yield Line("context", f"tiny, {context}", context, one.rate, one.memory, None)
+            yield Line("context", f"tiny, {context}", one.rate, one.memory, None)
     if "ranks" in parts:
         yield from by_ranks(workspace, given.rounds, given.steps, given.precision)
     if "beyond" in parts:
@@ -93,7 +95,7 @@ def by_ranks(workspace: Workspace, rounds: int, steps: int, precision: str) -> I
     for ranks, runs in found.items():
         rate = statistics.median(one.rate for one in runs)
         threads = f"{ranks} x {2 // ranks} threads"
-        yield Line("ranks", f"mini, {threads}", ranks, rate, runs[0].memory, None)
+        yield Line("ranks", f"mini, {threads}", rate, runs[0].memory, None)
 
 
 def beyond() -> Iterator[Line]:
@@ -106,7 +108,8 @@ def beyond() -> Iterator[Line]:
         rate = tokens / (86_400 * found["days"]["mid"])
         memory = found["memory_per_gpu_gb"]["mid"]
         save = 12 * shape.parameters / DISK / max(1, gpus // 8)
-        yield Line("beyond", f"{size}, {gpus} GPUs", shape.parameters, rate, memory, save)
+        name = f"{size}, {gpus} GPU{'s' if gpus > 1 else ''}"
+        yield Line("beyond", name, rate, memory, save)
 
 
 class Trained(NamedTuple):
@@ -179,18 +182,21 @@ def told(line: Line) -> str:
 
 
 def draw(lines: list[Line], path: Path) -> None:
-    """A panel for each part: tokens a second, on logarithmic axes."""
+    """A panel for each part: tokens a second as bars, with the memory of each."""
     parts = [part for part in PARTS if any(line.part == part for line in lines)]
-    titles = {"model": "parameters", "context": "tokens of context", "ranks": "processes"}
-    titles["beyond"] = "parameters (estimated)"
+    titles = {"model": "models", "context": "contexts", "ranks": "processes"}
+    titles["beyond"] = "estimated, not run"
     figure = Figure(figsize=(4 * len(parts), 3.4), layout="constrained")
     for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         mine = [line for line in lines if line.part == part]
-        axes.loglog([line.x for line in mine], [line.rate for line in mine], marker="o")
-        for line in mine:
-            axes.annotate(f"{line.memory:.1f} GB", (line.x, line.rate), fontsize=7)
-        axes.set_xlabel(titles[part])
+        bars = axes.bar([line.name for line in mine], [line.rate for line in mine])
+        axes.bar_label(bars, [f"{line.memory:.1f} GB" for line in mine], fontsize=8, padding=2)
+        axes.margins(y=0.12)
+        axes.set_title(titles[part])
         axes.set_ylabel("tokens a second")
+        axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.tick_params(axis="x", labelrotation=30, labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
 
