@@ -112,3 +112,25 @@ def test_a_mix_whose_text_is_missing_names_it(workspace: Workspace) -> None:
 
     with pytest.raises(WorkspaceError, match="no tokens named `commoncrawl`"):
         pretrain.run(config, workspace)
+
+
+def test_a_dry_run_plans_what_another_of_its_name_stands_in_the_way_of_and_says_so(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wider: dict[str, Any] = {"layers": 2, "width": 128, "heads": 2, "context": 64, "steps": 80}
+    there = pretrain.Pretrain(from_="manuals", steps=80, name="old", dry_run=True, **SMALL, **SHAPE)
+    capsys.readouterr()
+
+    planned = pretrain.run(
+        pretrain.Pretrain(from_="manuals", name="old", dry_run=True, **wider), workspace
+    )
+    elsewhere = pretrain.run(
+        pretrain.Pretrain(from_="manuals", name="new", dry_run=True, **wider), workspace
+    )
+
+    assert isinstance(planned, dict)
+    assert isinstance(elsewhere, dict)
+    assert planned["plan"] | {"name": "new"} == elsewhere["plan"]
+    assert "width 64 -> 128" in planned["in_the_way"]
+    assert "another `--name` keeps both" in capsys.readouterr().err
+    assert pretrain.run(there, workspace) == workspace.find("model", "old")

@@ -170,11 +170,8 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
         here=devices.here if world.is_alone else world.local_size,
     )
     if config.dry_run:
-        return _plan(_as_begun(config, workspace, name), reading, shape, name)
-    settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
-    made = None
-    if not config.force:
-        made = workspace.made("model", name, **settings, growing=GROWING)
+        return _planned(config, workspace, reading, shape, name)
+    made = _made(config, workspace, reading, name)
     if made:
         console.already_made(made)
         return made
@@ -194,6 +191,30 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     )
     console.next(f'llmctl generate "Once upon a time" --model {name}')
     return artifact
+
+
+def _made(config: Pretrain, workspace: Workspace, reading: _Reading, name: str) -> Artifact | None:
+    """The very model, made already; WorkspaceError where another has its name."""
+    if config.force:
+        return None
+    settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
+    return workspace.made("model", name, **settings, growing=GROWING)
+
+
+def _planned(
+    config: Pretrain, workspace: Workspace, reading: _Reading, shape: Any, name: str
+) -> Artifact | dict[str, Any]:
+    """What the command would do; of what stands in its way it warns."""
+    try:
+        made = _made(config, workspace, reading, name)
+    except WorkspaceError as refusal:
+        console.warn(f"{refusal}; {refusal.hint}")
+        # With another's rows it would not be planned as it is to be run.
+        return _plan(config, reading, shape, name) | {"in_the_way": str(refusal)}
+    if made:
+        console.already_made(made)
+        return made
+    return _plan(_as_begun(config, workspace, name), reading, shape, name)
 
 
 def _check_longer(
@@ -583,6 +604,8 @@ def _told(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, ", ".join(f"{times:,} {kind}" for kind, times in value.items())
         elif key == "device_bytes":
             yield "memory of a device", f"{value / 1e9:.3g} GB"
+        elif value is None:
+            continue
         elif isinstance(value, bool):
             yield name, "yes" if value else "no"
         else:
