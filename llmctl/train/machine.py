@@ -11,9 +11,9 @@ from llmctl.model.device import (
     Precision,
     count_gpus,
     has_tensor_cores,
+    hold_memory,
     pick_device,
     pick_dtype,
-    prepare_cpu,
 )
 from llmctl.train.distributed.world import ALONE, World
 from llmctl.train.meter import matmul_rate
@@ -122,7 +122,7 @@ def find_machine(
         torch.use_deterministic_algorithms(True)
     place = take_place(device, world, deterministic=deterministic)
     if place.type == "cpu":
-        prepare_cpu()
+        hold_memory()
     dtype = pick_dtype(place, "float32" if deterministic else precision)
     dtype = FLOATS[world.told_by_first(_name(dtype))]
     products = PRODUCTS.get(precision)

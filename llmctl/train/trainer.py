@@ -16,6 +16,7 @@ import torch
 from torch.profiler import record_function
 
 from llmctl.errors import Interruption, TrainingError
+from llmctl.model.device import tiniest_dropped
 from llmctl.train.feed import Batches, Feed, Portion
 from llmctl.train.garbage import collected_by_steps
 from llmctl.train.masters import Masters, PairwiseSum, RowSum
@@ -136,7 +137,7 @@ class Trainer:
 
     def run(self, hooks: Hooks) -> None:
         """Train from the present step to the last; raises Interruption after a requested stop."""
-        with collected_by_steps() as tidy:
+        with collected_by_steps() as tidy, tiniest_dropped():
             self._run(hooks, tidy)
 
     def _run(self, hooks: Hooks, tidy: Callable[[], None]) -> None:

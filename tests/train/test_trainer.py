@@ -152,6 +152,20 @@ def test_ten_steps_in_a_row_that_are_not_finite_end_the_run() -> None:
         run(sick)
 
 
+def test_numbers_that_would_slow_a_product_down_count_as_nothing_in_training_alone() -> None:
+    tiny = torch.tensor([1e-30])
+    found: list[float] = []
+
+    def objective(model: Transformer, batch: Batch) -> Tensor:
+        found.append((tiny * 1e-10).item())
+        return next_token(model, batch)
+
+    run(trainer(steps=1, objective=objective))
+
+    assert found == [0.0]
+    assert tiny * 1e-10 > 0
+
+
 def test_no_gradient_outlives_its_step() -> None:
     one = trainer()
 
