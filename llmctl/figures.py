@@ -29,10 +29,16 @@ def size(bytes: float) -> str:  # noqa: A002
 def amount(number: float, unit: str) -> str:
     """How much of a unit: `B` for bytes, else the name of what is counted.
 
-    >>> amount(2_000_000, "B"), amount(3, "files")
-    ('2 MB', '3 files')
+    >>> amount(2_000_000, "B"), amount(3, "files"), amount(1, "processes")
+    ('2 MB', '3 files', '1 process')
     """
-    return size(number) if unit == "B" else f"{count(number)} {unit}".rstrip()
+    if unit == "B":
+        return size(number)
+    if number == 1:
+        endings = {"ies": "y", "sses": "ss", "s": ""}
+        many = next((ending for ending in endings if unit.endswith(ending)), "")
+        unit = unit.removesuffix(many) + endings.get(many, "")
+    return f"{count(number)} {unit}".rstrip()
 
 
 def rate(number: float, seconds: float, unit: str) -> str:

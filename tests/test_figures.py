@@ -57,3 +57,20 @@ def test_a_rate_is_an_amount_in_a_second():
 
 def test_nothing_has_a_rate_before_time_has_passed():
     assert rate(5, 0, "files") == "0 files/s"
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "text"),
+    [
+        (1, "documents", "1 document"),
+        (1, "entries", "1 entry"),
+        (1, "processes", "1 process"),
+        (1, "pages", "1 page"),
+        (2, "documents", "2 documents"),
+        (0, "files", "0 files"),
+        (1, "", "1"),
+        (1, "B", "1 B"),
+    ],
+)
+def test_one_of_a_kind_is_told_as_one(number: int, unit: str, text: str):
+    assert amount(number, unit) == text

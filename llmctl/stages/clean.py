@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob
 from llmctl.console import console
 from llmctl.errors import ConfigError, DataError, WorkspaceError
-from llmctl.figures import count, duration, size
+from llmctl.figures import amount, count, duration, size
 
 if TYPE_CHECKING:
     from llmctl.data.cleaning import Cleaning
@@ -477,7 +477,7 @@ def _report(artifact: Artifact, funnel: Funnel, recipe: Recipe) -> None:
         console.note(f"the classifier of quality is right on {accuracy:.0%} of held-out text")
     _warn_of_copies(artifact.manifest.config, funnel)
     _warn_of_loss(funnel, recipe)
-    console.made(artifact, f"{count(funnel.documents)} documents, {size(funnel.bytes)}")
+    console.made(artifact, f"{amount(funnel.documents, 'documents')}, {size(funnel.bytes)}")
     console.next("llmctl tokenize")
 
 

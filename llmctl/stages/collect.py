@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl.config import dry_run_knob, force_knob, identity, knob, name_knob, parse_count
 from llmctl.console import console
 from llmctl.errors import DataError
-from llmctl.figures import count, duration, size
+from llmctl.figures import amount, duration, size
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Input, Workspace
@@ -89,7 +89,7 @@ def run(config: Collect, workspace: Workspace) -> Artifact | dict[str, Any]:
             scaffold=scaffold(draft.path),
         )
     _report(tally)
-    console.made(artifact, f"{count(tally.documents)} documents, {size(tally.bytes)}")
+    console.made(artifact, f"{amount(tally.documents, 'documents')}, {size(tally.bytes)}")
     console.next("llmctl tokenize")
     return artifact
 
@@ -114,11 +114,11 @@ def _plan(config: Collect, parts: Any) -> dict[str, Any]:
         "seconds": round(sum(part.seconds for part in parts)),
     }
     if config.dry_run:
-        told = f"would read {_several(facts['parts'], 'part')}, {size(facts['bytes_to_read'])}"
+        told = f"would read {amount(facts['parts'], 'parts')}, {size(facts['bytes_to_read'])}"
         if facts["seconds"] and config.limit is None:
             workers = min(config.workers or os.cpu_count() or 1, facts["parts"])
             told += f", in about {duration(facts['seconds'] / workers)}"
-            told += f" with {_several(workers, 'process')}"
+            told += f" with {amount(workers, 'processes')}"
         console.say(told)
     return facts
 
@@ -165,12 +165,6 @@ def _report(tally: Any) -> None:
             first = tally.cases[reason][0]
             more = f" and {times - 1:,} more" if times > 1 else ""
             console.note(f"{verb} {reason}: {first}{more}")
-
-
-def _several(number: int, what: str) -> str:
-    """`1 part`, `12 parts`, `2 processes`."""
-    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
-    return f"{count(number)} {what}{ending}"
 
 
 def _told(counts: Any) -> str:

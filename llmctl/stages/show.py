@@ -9,7 +9,7 @@ from llmctl import toml
 from llmctl.config import knob
 from llmctl.console import console
 from llmctl.errors import ConfigError, DataError, WorkspaceError
-from llmctl.figures import count, size
+from llmctl.figures import amount, size
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Input, Workspace
@@ -199,7 +199,7 @@ def _described(artifact: Artifact) -> dict[str, Any]:
 def _headline(artifact: Artifact) -> str:
     fact, unit = HEADLINES.get(artifact.kind, ("", ""))
     value = artifact.facts.get(fact)
-    return "" if value is None else f"{count(value)} {unit}"
+    return "" if value is None else amount(value, unit)
 
 
 def _disk(artifact: Artifact) -> str:
