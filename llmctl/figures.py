@@ -32,13 +32,25 @@ def amount(number: float, unit: str) -> str:
     >>> amount(2_000_000, "B"), amount(3, "files"), amount(1, "processes")
     ('2 MB', '3 files', '1 process')
     """
-    if unit == "B":
-        return size(number)
-    if number == 1:
-        endings = {"ies": "y", "sses": "ss", "s": ""}
-        many = next((ending for ending in endings if unit.endswith(ending)), "")
-        unit = unit.removesuffix(many) + endings.get(many, "")
-    return f"{count(number)} {unit}".rstrip()
+    return size(number) if unit == "B" else f"{count(number)} {_named(number, unit)}".rstrip()
+
+
+def exactly(number: int, unit: str) -> str:
+    """How many to the last one, where that is what is asked.
+
+    >>> exactly(1_234, "files"), exactly(1, "entries")
+    ('1,234 files', '1 entry')
+    """
+    return f"{number:,} {_named(number, unit)}"
+
+
+def _named(number: float, unit: str) -> str:
+    """What is counted, as it is called where there is one alone."""
+    if number != 1:
+        return unit
+    if unit.endswith("ies"):
+        return unit.removesuffix("ies") + "y"
+    return unit.removesuffix("es" if unit.endswith("sses") else "s")
 
 
 def rate(number: float, seconds: float, unit: str) -> str:

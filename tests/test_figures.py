@@ -1,6 +1,6 @@
 import pytest
 
-from llmctl.figures import amount, count, duration, rate, size
+from llmctl.figures import amount, count, duration, exactly, rate, size
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,11 @@ def test_nothing_has_a_rate_before_time_has_passed():
 )
 def test_one_of_a_kind_is_told_as_one(number: int, unit: str, text: str):
     assert amount(number, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "text"),
+    [(1, "entries", "1 entry"), (1_234, "files", "1,234 files"), (0, "GPUs", "0 GPUs")],
+)
+def test_what_must_be_exact_keeps_every_digit(number: int, unit: str, text: str):
+    assert exactly(number, unit) == text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl.config import dry_run_knob, knob
 from llmctl.console import console
 from llmctl.errors import ConfigError, DataError, WorkspaceError
-from llmctl.figures import amount
+from llmctl.figures import exactly
 
 if TYPE_CHECKING:
     from llmctl.workspace import Artifact, Input, Workspace
@@ -53,7 +53,8 @@ def run(config: Forget, workspace: Workspace) -> dict[str, Any]:
     rewritten = [one.label for one in concerned]
     answer = {"documents": sorted(documents), "retrain": retrain, "copies": copies}
     if config.dry_run:
-        console.say(f"would forget {amount(len(documents), 'documents')} in {', '.join(rewritten)}")
+        what = exactly(len(documents), "documents")
+        console.say(f"would forget {what} in {', '.join(rewritten)}")
         return {"plan": answer | {"rewritten": rewritten}}
     for artifact in concerned:
         _rewrite(workspace, artifact, documents)

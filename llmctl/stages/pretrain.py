@@ -169,12 +169,21 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
         ranks=_ranks(config, world),
         here=devices.here if world.is_alone else world.local_size,
     )
-    if config.dry_run:
-        return _planned(config, workspace, reading, shape, name)
-    made = _made(config, workspace, reading, name)
+    try:
+        made = None
+        if not config.force:
+            made = workspace.made("model", name, **_settings(config, reading), growing=GROWING)
+    except WorkspaceError as refusal:
+        if not config.dry_run:
+            raise
+        console.warn(f"{refusal}; {refusal.hint}")
+        # With another's rows it would not be planned as it is to be run.
+        return _plan(config, reading, shape, name) | {"in_the_way": str(refusal)}
     if made:
         console.already_made(made)
         return made
+    if config.dry_run:
+        return _plan(_as_begun(config, workspace, name), reading, shape, name)
     _check_longer(config, workspace, reading, shape, name)
     _check_found(devices, world)
     if world.is_alone and devices.total > 1:
@@ -193,28 +202,9 @@ def run(config: Pretrain, workspace: Workspace) -> Artifact | dict[str, Any]:
     return artifact
 
 
-def _made(config: Pretrain, workspace: Workspace, reading: _Reading, name: str) -> Artifact | None:
-    """The very model, made already; WorkspaceError where another has its name."""
-    if config.force:
-        return None
-    settings: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
-    return workspace.made("model", name, **settings, growing=GROWING)
-
-
-def _planned(
-    config: Pretrain, workspace: Workspace, reading: _Reading, shape: Any, name: str
-) -> Artifact | dict[str, Any]:
-    """What the command would do; of what stands in its way it warns."""
-    try:
-        made = _made(config, workspace, reading, name)
-    except WorkspaceError as refusal:
-        console.warn(f"{refusal}; {refusal.hint}")
-        # With another's rows it would not be planned as it is to be run.
-        return _plan(config, reading, shape, name) | {"in_the_way": str(refusal)}
-    if made:
-        console.already_made(made)
-        return made
-    return _plan(_as_begun(config, workspace, name), reading, shape, name)
+def _settings(config: Pretrain, reading: _Reading) -> dict[str, Any]:
+    """What makes a model this one: its knobs, and what it is made of."""
+    return {"config": identity(config), "inputs": reading.inputs}
 
 
 def _check_longer(
@@ -294,8 +284,8 @@ def _draft(
         world.told_by_first("the draft is open")
         yield Draft(workspace, {"kind": "model", "name": name})
         return
-    plan: dict[str, Any] = {"config": identity(config), "inputs": reading.inputs}
-    with workspace.draft("model", name, **plan, force=config.force) as draft:
+    settings = _settings(config, reading)
+    with workspace.draft("model", name, **settings, force=config.force) as draft:
         world.told_by_first("the draft is open")
         yield draft
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmctl.config import knob
 from llmctl.console import console
 from llmctl.errors import WorkspaceError
-from llmctl.figures import amount, size
+from llmctl.figures import exactly, size
 
 if TYPE_CHECKING:
     from llmctl.workspace import Workspace
@@ -40,7 +40,7 @@ def run(config: Verify, workspace: Workspace) -> dict[str, Any]:
             changed.append(error)
             continue
         total = sum(path.stat().st_size for path in paths)
-        console.say(f"{artifact.label} is sound: {amount(len(paths), 'files')}, {size(total)}")
+        console.say(f"{artifact.label} is sound: {exactly(len(paths), 'files')}, {size(total)}")
         verified.append({"artifact": artifact.label, "files": len(paths), "bytes": total})
     if changed:
         told = "; ".join(error.message for error in changed)

@@ -30,7 +30,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, *, width: int, seconds
     """FLOP/s of products of that width on this machine, the best of those that fit in `seconds`."""
     left = torch.randn(2048, width, device=device).to(dtype)
     right = torch.randn(width, 4 * width, device=device).to(dtype)
-    product = torch.empty(2048, 4 * width, device=device, dtype=dtype)
+    product = left.new_empty(left.shape[0], right.shape[1])
     flops = 2.0 * left.shape[0] * right.numel()
     return flops / _best_time(lambda: torch.mm(left, right, out=product), device, seconds)
 

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from runs import workspace_of
 
+from llmctl.figures import exactly
 from llmctl.shapes import named_shape
 from llmctl.workspace import Workspace
 
@@ -108,8 +109,7 @@ def beyond() -> Iterator[Line]:
         rate = tokens / (86_400 * found["days"]["mid"])
         memory = found["memory_per_gpu_gb"]["mid"]
         save = 12 * shape.parameters / DISK / max(1, gpus // 8)
-        name = f"{size}, {gpus} GPU{'s' if gpus > 1 else ''}"
-        yield Line("beyond", name, rate, memory, save)
+        yield Line("beyond", f"{size}, {exactly(gpus, 'GPUs')}", rate, memory, save)
 
 
 class Trained(NamedTuple):
